@@ -370,6 +370,12 @@ class Verify(Section):
                     f"arm {arm.name!r} has {these(arm.seeds, 'seed', 'seeds')}, more than verify.seeds "
                     f"({self.most_seeds}); lower it"
                 )
+            added = isinstance(self.seeds, Looks) and arm.name in (CURATED, self.control)
+            if added and arm.seeds is not None and arm.seeds < self.most_seeds:
+                raise ValueError(
+                    f"arm {arm.name!r} has {these(arm.seeds, 'seed', 'seeds')}, and the looks of verify.seeds compare "
+                    f"it at up to {self.most_seeds}; remove its seeds, or lower seeds.max"
+                )
 
     def _forgotten(self) -> None:
         if self.forgetting is None:
@@ -378,6 +384,11 @@ class Verify(Section):
             raise ValueError(
                 f"forgetting compares aligned with fine-tuned models, and stage {self.stage} aligns none; set "
                 "forgetting to null, or stage to upstream"
+            )
+        if self.control == NONE:
+            raise ValueError(
+                f"forgetting measures models that were aligned on the control's rows, and control {NONE!r} has none; "
+                "set forgetting to null, or choose another control"
             )
         control = next((arm for arm in self.arms if arm.name == self.control), None)
         if control is not None and self.forgetting.seeds > self.seeds_of(control):
