@@ -49,7 +49,7 @@ def without_curve(shares: Sequence[float], steps: int) -> str | None:
 
 
 def require_curves(experiment: Experiment, plan: Plan) -> None:
-    """Checks before any training that every task that shall have a curve gets one.
+    """Checks before any training that every anticipated task gets the curve whose area decides.
 
     Raises:
         RecipeError: All points of a task fall on the last step of its fine-tuning.
@@ -62,7 +62,9 @@ def require_curves(experiment: Experiment, plan: Plan) -> None:
     problems = [
         f"tasks.{task}.probe_at: {sentence}"
         for task, steps in sorted(lengths)
-        if task in experiment.probe_at and (sentence := without_curve(experiment.probe_at[task], steps)) is not None
+        if task in experiment.probe_at
+        and experiment.task(task).weight > 0
+        and (sentence := without_curve(experiment.probe_at[task], steps)) is not None
     ]
     if problems:
         raise RecipeError(problems)

@@ -71,13 +71,13 @@ def merged(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def flat(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Tasks without a point of the curve before its end, by the key, where the area under the curve decides."""
+    """Anticipated tasks without a point of the curve before its end, by the key, where the area decides."""
     if recipe.lacks or recipe.verify.curve.primary != "area":
         return
     for position, task in enumerate(recipe.tasks):
         lengths = dict.fromkeys(_known_steps(recipe, task, setting) for setting in settings_of(recipe, task))
         for steps in lengths:
-            if task.checkpoints and steps is not None:
+            if task.anticipated and task.checkpoints and steps is not None:
                 sentence = without_curve(task.checkpoints, steps)
                 if sentence is not None:
                     yield ("tasks", position, "probe_at"), sentence
