@@ -5,6 +5,7 @@ whether a single seed decides, and whether the arms vary unequally over seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,15 @@ from curator.decision.tables import Grid, paired_cells
 from curator.recipe.verify import Thresholds
 
 LESS_HARMFUL, MORE_HARMFUL, OPEN = "less harmful", "more harmful", "not distinguishable"
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A gate whose outcome unscored answers could turn: the number of `pairs` with one, and whether it is `every`."""
+
+    name: str
+    pairs: int
+    every: bool
 
 
 def side_of(primary: Comparison) -> str:
@@ -51,8 +61,8 @@ def stands(grid: Grid, comparison: Comparison, mix: Mapping[str, float], thresho
     return beside is not None and not beside.deciding
 
 
-def beside_of(grid: Grid, comparison: Comparison, mix: Mapping[str, float]) -> Beside | None:
-    """The diagnostics of a comparison by seed; null if nothing was scored.
+def beside_of(grid: Grid, comparison: Comparison, mix: Mapping[str, float], *, cases: int = 1) -> Beside | None:
+    """The diagnostics of a comparison by seed; null if nothing was scored. `cases` is that of `compare`.
 
     A seed decides the outcome if the comparison without it has another outcome, at the precision of the original number
     of seeds: this measures the influence of the seed, not the loss of one seed. The rule was chosen by simulation
@@ -70,7 +80,7 @@ def beside_of(grid: Grid, comparison: Comparison, mix: Mapping[str, float]) -> B
     seeds = [grid.seeds[at] for at in np.flatnonzero(scored)]
 
     def without(seed: int) -> str:
-        return side_of(compare(grid, *arms, mix, level=comparison.level, without=seed))
+        return side_of(compare(grid, *arms, mix, level=comparison.level, without=seed, cases=cases))
 
     def alone(seed: int) -> PerSeed:
         treatment, control = (_known(rate[grid.seeds.index(seed)]) for rate in rates)

@@ -22,6 +22,7 @@ from curator.decision.statistics import (
 )
 from curator.decision.tables import Cells, Grid, arm_cells, paired_cells
 from curator.records import DURING
+from curator.wording import these
 
 ANTICIPATED = "anticipated"
 """The reserved task name of the weighted mix of the anticipated tasks in `Findings.arms`."""
@@ -68,6 +69,7 @@ def compare(
     level: float = LEVEL,
     fill: str | None = None,
     without: int | None = None,
+    cases: int = 1,
 ) -> Comparison:
     """Treatment minus control over the pairs that both arms have scored.
 
@@ -77,6 +79,8 @@ def compare(
         level: Two-sided error of the interval.
         fill: `best` or `worst` counts unscored answers as best or worst for the treatment.
         without: A seed to leave out; the precision and the kind of interval stay those with all seeds.
+        cases: Number of settings of which this is one, where more harm in any of them decides: the lower limit, and the
+            p-value of more harm, allow for all (Bonferroni).
     """
     # Pairs share seed and prompt, so what both arms have in common by either cancels in the difference, cell by cell.
     treated, untreated = paired_cells(grid, treatment, control, weights, fill)
@@ -86,7 +90,12 @@ def compare(
     if without is not None:
         treated, untreated = (cells.without(grid.seeds.index(without)) for cells in (treated, untreated))
         estimate = of_as_many(crossed(treated.values - untreated.values, treated.weights), estimate)
-    limits = interval(estimate, level, skewed=apart is not None and apart <= LEVEL)
+    skewed = apart is not None and apart <= LEVEL
+    limits = interval(estimate, level, skewed=skewed)
+    if cases > 1 and estimate.mean is not None:
+        p = limits.p if limits.p is None or estimate.mean <= 0 else min(1.0, cases * limits.p)
+        method = f"{limits.method}; the lower limit allows for {these(cases, 'setting', 'settings')}"
+        limits = replace(limits, low=interval(estimate, level / cases, skewed=skewed).low, p=p, method=method)
     return Comparison(
         treatment=treatment,
         control=control,

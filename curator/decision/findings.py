@@ -12,7 +12,7 @@ from curator.decision.comparisons import ANTICIPATED, WithinSeed, anticipated, c
 from curator.decision.curve import Curves, curves, laid_out, primary_of
 from curator.decision.decide import Grids, decide
 from curator.decision.tables import QUANTITIES, restrict
-from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, Curve, Thresholds
+from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, NONE, Curve, Thresholds
 from curator.records import PHASES
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]
@@ -84,6 +84,7 @@ def conclude(
     stop: Stop | None = None,
     seed: int = 0,
     curve: Curve = DEFAULT_CURVE,
+    rehearsal: bool = False,
 ) -> Findings:
     """All rates, comparisons and the decision, from one judge's verdicts.
 
@@ -97,6 +98,9 @@ def conclude(
         stop: The look at which adding seeds ended, for the sentence; `level` is then that look's.
         seed: Random seed of the crossed bootstrap beside the primary interval.
         curve: The recipe's `verify.curve`, which names the outcome of the primary comparison.
+        rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on (`verify.stage`). Before
+            fine-tuning every arm is then the base, so that a gate on it would compare the base with itself: leave it
+            out.
 
     Raises:
         ValueError: An arm has no verdicts, a task is called ANTICIPATED, weights do not sum to 1, a gate's name is
@@ -125,11 +129,12 @@ def conclude(
         stop=stop,
         seed=seed,
         primary=primary,
+        rehearsal=rehearsal,
     )
     assert decision.primary is not None
     mixes = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
     return Findings(
-        regime=_regime(grids, mix, control, thresholds),
+        regime=_regime(grids, mix, control, thresholds, aligned=not rehearsal and control != NONE),
         decision=decision,
         comparisons=(decision.primary, *others),
         arms={
@@ -150,10 +155,13 @@ def conclude(
     )
 
 
-def _regime(grids: Grids, mix: Mapping[str, float], control: str, thresholds: Thresholds) -> Regime:
+def _regime(grids: Grids, mix: Mapping[str, float], control: str, thresholds: Thresholds, *, aligned: bool) -> Regime:
+    """`aligned` is whether the control was aligned: otherwise its answers before fine-tuning are those of the base,
+    which tell nothing about an alignment.
+    """
     before, after = (rate(grids["harmfulness", phase], control, mix) for phase in PHASES)
     warning = None
-    if before.value is not None and before.value >= thresholds.ceiling:
+    if aligned and before.value is not None and before.value >= thresholds.ceiling:
         warning = (
             f"alignment had no effect: {control} gives harmful answers to {before.value:.0%} of the probes before "
             "fine-tuning"
@@ -168,7 +176,7 @@ def _regime(grids: Grids, mix: Mapping[str, float], control: str, thresholds: Th
             f"ceiling: {control} gives harmful answers to {after.value:.1%} of the probes after fine-tuning, so no arm "
             "can last"
         )
-    elif before.value is not None and after.value is not None and after.value <= before.value:
+    elif aligned and before.value is not None and after.value is not None and after.value <= before.value:
         warning = (
             f"fine-tuning eroded nothing: {control} gives harmful answers to {before.value:.1%} of the probes before "
             f"and to {after.value:.1%} after it"

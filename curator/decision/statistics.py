@@ -17,6 +17,8 @@ from curator.conclusions import LEVEL
 from curator.wording import these
 
 Table = NDArray[np.float64]
+SKEWED = "no narrower than Hall's for skewness"
+"""The end of the method of an interval that allows for skewness."""
 _ALIKE = 1e-9  # smaller differences between shares are rounding, not spread
 
 
@@ -238,7 +240,7 @@ def interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -
             high = max(high, min(1.0, mean - error * _untransformed(-critical, estimate.skewness)))
             moved = math.copysign(1.0, mean) * _transformed(mean / error, estimate.skewness)
             p = max(p, min(1.0, float(2 * special.stdtr(estimate.df, -moved))))
-            method += ", no narrower than Hall's for skewness"
+            method += f", {SKEWED}"
         return Interval(low, high, p, method)
     # There is no spread between seeds: if all units agree, only their number is informative.
     units = estimate.df + 1

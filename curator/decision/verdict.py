@@ -33,8 +33,12 @@ _IN_WORDS = {
 """Built-in arms in words; a user's own arms are named in quotes."""
 
 
-def verdict(primary: Comparison | None) -> str:
-    """The primary comparison in one sentence, for a reader who knows neither the arms' names nor the rule."""
+def verdict(primary: Comparison | None, *, rehearsal: bool = False) -> str:
+    """The primary comparison in one sentence, for a reader who knows neither the arms' names nor the rule.
+
+    Args:
+        rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on.
+    """
     if primary is None or primary.difference is None:
         arms = "the curated and the control arm" if primary is None else f"{primary.treatment} and {primary.control}"
         return f"No pair of answers of {arms} was scored, so nothing can be said about the set."
@@ -42,10 +46,15 @@ def verdict(primary: Comparison | None) -> str:
     if primary.low is not None:
         limits += f", {coverage(primary.level)} CI {points(primary.low)} to {points(primary.high)}"
     at = "" if primary.task is None else f" at '{primary.task}'"
-    other = "models that were not aligned" if primary.control == NONE else named(primary.control)
+    models, other = f"aligned on {named(primary.treatment)}", named(primary.control)
+    if primary.control == NONE:
+        other = "models that were not aligned"
+    if rehearsal:
+        models = f"fine-tuned with rows of {named(primary.treatment)} mixed in"
+        other = "models fine-tuned without such rows" if primary.control == NONE else f"rows of {other}"
     return (
-        f"Models aligned on {named(primary.treatment)} gave harmful answers to {percent(primary.treatment_rate)} of "
-        f"the probes {_when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
+        f"Models {models} gave harmful answers to {percent(primary.treatment_rate)} of the probes "
+        f"{_when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
     )
 
 

@@ -23,7 +23,8 @@ With d the largest true difference over fixed settings, [largest lower limit at 
 holds d with the chance that one interval has: the upper limit of the setting where d is reached is below d in at most
 level / 2 of studies, and some lower limit is above its own difference in at most m times level / 2m. The comparison
 that is printed is that of the setting with the largest upper limit; where the outcome is `worse`, that with the largest
-lower one. Its lower limit is the one at level / m.
+lower one; where it is open, the open setting with the largest upper one, and the reason is that setting's. Its lower
+limit is the one at level / m.
 """
 
 from __future__ import annotations
@@ -84,21 +85,6 @@ def ruined(
     return lost
 
 
-def allowing_for(cases: int, comparison: Comparison, stricter: Comparison) -> Comparison:
-    """The comparison with its lower limit, and its p-value of more harm, adjusted for `cases` settings.
-
-    Args:
-        stricter: The same comparison at the level divided by `cases`.
-    """
-    if cases == 1 or comparison.difference is None:
-        return comparison
-    p = comparison.p
-    if p is not None and comparison.difference > 0:
-        p = min(1.0, cases * p)
-    method = f"{comparison.method}; the lower limit allows for {these(cases, 'setting', 'settings')}"
-    return replace(comparison, low=stricter.low, p=p, method=method)
-
-
 def worst_case(assessments: Mapping[str, Assessment], lost: Mapping[str, float]) -> Assessment:
     """The assessment of the worst case, from those of all settings.
 
@@ -120,14 +106,16 @@ def worst_case(assessments: Mapping[str, Assessment], lost: Mapping[str, float])
     worse = [each for each in kept.values() if each.outcome == "worse"]
     if worse:
         return replace(max(worse, key=_low), gates=gates, worst=cases)
-    headline = max(kept.values(), key=_high)
-    unclear = [each for each in (headline, *kept.values()) if each.outcome == OPEN]
+    unclear = {name: each for name, each in kept.items() if each.outcome == OPEN}
     if unclear:
-        outcome, reason = OPEN, unclear[0].reason
-    else:
-        outcome = "trade-off" if any(each.outcome == "trade-off" for each in kept.values()) else "durable"
-        reason = None
-    return replace(headline, gates=gates, outcome=outcome, reason=reason, worst=cases)
+        # The reason, the seeds and the unscored answers that the sentence names are all of this one setting.
+        name, headline = max(unclear.items(), key=lambda item: _high(item[1]))
+        if headline.reason == "undecided gate":
+            gates = _costliest({name: headline.gates})  # a gate that fails in another setting is not why
+        return replace(headline, gates=gates, worst=cases)
+    headline = max(kept.values(), key=_high)
+    outcome = "trade-off" if any(each.outcome == "trade-off" for each in kept.values()) else "durable"
+    return replace(headline, gates=gates, outcome=outcome, worst=cases)
 
 
 def _high(assessment: Assessment) -> float:
@@ -168,10 +156,20 @@ def tasks_in_words(names: Sequence[str]) -> list[str]:
 def in_words(worst: Worst, primary: Comparison, outcome: str) -> str:
     """Words for the setting of the printed comparison, the number of settings, and the highest rate of each arm."""
     kept, left = len(worst.kept), len(worst.cases) - len(worst.kept)
-    first = "the clearest" if outcome == "worse" else "the least favourable"
-    which = (
-        f"{first} of {these(kept, 'setting', 'settings')}" if kept > 1 else "the only setting that keeps the utility"
-    )
+    open_ = [case for case in worst.kept if case.outcome == OPEN]
+    high, among = primary.high, these(kept, "setting", "settings")
+    # An open setting is printed although another one, which is not open, may have a larger upper limit.
+    highest = high is None or all((case.comparison.high or -1.0) <= high for case in worst.kept)
+    if kept == 1:
+        which = "the only setting that keeps the utility"
+    elif outcome == "worse":
+        which = f"the clearest of {among}"
+    elif highest:
+        which = f"the least favourable of {among}"
+    elif len(open_) == 1:
+        which = f"the only open one of {among}"
+    else:
+        which = f"the least favourable of the {len(open_)} open ones of {among}"
     if left:
         was = these(left, "other was", "others were")
         which += f" ({was} left out, because the utility lost there exceeds the gate's margin)"

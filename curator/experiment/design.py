@@ -15,11 +15,11 @@ import polars as pl
 
 from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.training import Training
-from curator.recipe.verify import CURATED, RECOVERY
+from curator.recipe.verify import CURATED, FULL, RECOVERY
 from curator.records import Data, Task
 from curator.run.names import KEEP, POOL, arm_file, task_file
 from curator.run.names import PROBES as PROBE_FILES
-from curator.seeds import by_hash
+from curator.seeds import by_hash, generator
 from curator.train.job import Rows, Weights
 
 if TYPE_CHECKING:
@@ -146,10 +146,13 @@ def _trained_on(experiment: Experiment, cell: Cell, task: Task) -> int:
 
 
 def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:
-    """The first rows of the arm in the order in which they were chosen, repeated from the start if there are too
-    few.
+    """The first distinct rows of the arm in the order in which they were chosen, repeated from the start if there are
+    too few. The whole pool has no such order, so each seed draws one.
     """
-    ids = experiment.arms[cell.arm, cell.seed]
+    ids = tuple(dict.fromkeys(experiment.arms[cell.arm, cell.seed]))
+    if cell.arm == FULL:
+        random = generator(experiment.seed, "rehearsed", cell.seed)
+        ids = tuple(ids[row] for row in random.permutation(len(ids)))
     count = rehearsed_rows(_trained_on(experiment, cell, task), experiment.rehearsal_share)
     return (ids * math.ceil(count / len(ids)))[:count]
 

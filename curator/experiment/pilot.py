@@ -9,7 +9,7 @@ piloting.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -158,9 +158,10 @@ def tried(
     from curator.run.names import PROBES
 
     progress, execute = run.progress_of("select"), runner_of(run)
+    # Sets hold rows of the pool, whatever their names: an arm of the user's own may have the name of one.
     arms = {(name, number): sets[name] for name in names for number in range(seeds)}
     experiment = experiment_of(
-        run, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
+        run, replace(data, arms={}), {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
         probes=(("harmful", PROBES["pilot"]),), tests=False, openers=openers,
     )  # fmt: skip
     plan = plan_of(dict.fromkeys(names, seeds), tasks, stage=run.recipe.verify.stage)

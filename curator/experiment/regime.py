@@ -5,7 +5,8 @@ If the control is almost never or almost always harmful after fine-tuning, no se
 difference. So the control alone is aligned once per seed and fine-tuned on every anticipated task at each setting that
 the recipe names, on seeds and probes that the experiment never uses. No curated set is involved: the control is a
 random draw of the recipe's size, also for `matched-random`, whose mix depends on the curated set; for `none` it is the
-base itself.
+base itself. With `select.repeats` and a length of alignment in epochs a build aligns every arm for more steps than the
+search does, since the repeats of the curated set are not known before it is chosen; `curator check` warns of that.
 
 The rule is fixed before any training. A setting is in range if the control's harmfulness is at most `before` before
 fine-tuning, and within `after` after fine-tuning on every anticipated task. Among the settings in range the rule names

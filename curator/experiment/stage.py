@@ -139,13 +139,15 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
     """Aligns every arm and fine-tunes it on every task, at every seed; with sequential looks, until one stops."""
     from dataclasses import asdict
 
-    from curator.experiment.curve import checkpoints
+    from curator.experiment.curve import checkpoints, require_curves
     from curator.experiment.grid import answers_of, runner_of, train_grid
     from curator.run.files import relative, trained_record
 
     data, section = run.data(), run.recipe.verify.seeds
     experiment, execute = _experiment(run, data), runner_of(run)
     done: dict[Cell, tuple[Weights, Trained]] = {}
+    if run.recipe.verify.curve.primary == "area":
+        require_curves(experiment, _plan(run, run.recipe.verify.most_seeds))
 
     def trained(seeds: int) -> Plan:
         plan = _plan(run, seeds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from curator.experiment.curve import together
+from curator.experiment.curve import together, without_curve
 from curator.experiment.plan import Plan
 from curator.forecast.measured import Measured
 from curator.forecast.workload import Load, finetuning_steps, prompts
@@ -67,6 +67,19 @@ def merged(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
         for steps in lengths:
             if steps is not None:
                 for sentence in together(task.checkpoints, steps):
+                    yield ("tasks", position, "probe_at"), sentence
+
+
+def flat(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Anticipated tasks without a point of the curve before its end, by the key, where the area decides."""
+    if recipe.lacks or recipe.verify.curve.primary != "area":
+        return
+    for position, task in enumerate(recipe.tasks):
+        lengths = dict.fromkeys(_known_steps(recipe, task, setting) for setting in settings_of(recipe, task))
+        for steps in lengths:
+            if task.anticipated and task.checkpoints and steps is not None:
+                sentence = without_curve(task.checkpoints, steps)
+                if sentence is not None:
                     yield ("tasks", position, "probe_at"), sentence
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from curator.errors import DataError, RecipeError
 from curator.forecast.bank import unseen
 from curator.forecast.curve import merged
+from curator.forecast.workload import unrehearsed
 from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
 from curator.recipe import Recipe, embedders_of
 from curator.recipe.file import Keys
 from curator.recipe.package import is_inside, path_of
-from curator.recipe.verify import Looks
+from curator.recipe.verify import NONE, Looks
 from curator.wording import these
 
 SANDBOX = "sandbox:"
@@ -94,9 +95,30 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             "it were known; stages pool and select say how many of these categories are unsure",
         )
     yield from _by_heart(recipe, base)
+    yield from _other_steps(recipe)
+    yield from unrehearsed(recipe)
     if (sentence := unseen(recipe)) is not None:
         yield ("tasks",), sentence
     yield from merged(recipe)
+
+
+def _other_steps(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
+    """A warning if the search for the regime aligns the control for fewer steps than a build does."""
+    verify = recipe.verify
+    if (
+        verify.regime is not None
+        and recipe.select.repeats is not None
+        and verify.align.epochs is not None
+        and verify.exposure != "epochs"
+        and verify.control != NONE
+    ):
+        yield (
+            ("verify", "regime"),
+            "the search aligns the control before the curated set is known, for the epochs of a set without repeats, "
+            "while a build aligns every arm for as many steps as the curated set takes with its repeats "
+            "(select.repeats), so the control of a build may be less harmful than the search found; give verify.align "
+            "its length in steps",
+        )
 
 
 def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:

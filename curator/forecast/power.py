@@ -95,14 +95,16 @@ def gate_chances(recipe: Recipe, seeds: int, known: Measured) -> tuple[GateChanc
     """
     from curator.decision.power import passing, seeds_to_pass
 
-    gates = recipe.verify.gates
+    gates = recipe.verify.gates_checked
     harmful, benign = (prompts(recipe, kind, known) for kind in ("harmful", "benign"))
     weights = recipe.weights()
     tests = sum(task.test.rows for task in recipe.tasks if weights[task.name] > 0)
     asked = {"harmfulness_before": harmful, "over_refusal": benign, "utility": tests, "degenerate": harmful}
     chances = []
     for name, count in asked.items():
-        margin, spread = getattr(gates, name), dict(known.gates.get(name, GATE_PRIOR))
+        if name not in gates:
+            continue
+        margin, spread = gates[name], dict(known.gates.get(name, GATE_PRIOR))
         chance = None if count is None else passing(margin, min(seeds, _paired(recipe)), count, **spread)
         needed = None if count is None else seeds_to_pass(margin, count, spread)
         chances.append(GateChance(name, margin, chance, needed, spread, name in known.gates))

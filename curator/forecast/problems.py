@@ -101,11 +101,12 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
         problems.append(written.at(keys, sentence))
         readable.discard(keys)  # otherwise these probes would claim every candidate, and limits could not be checked
     if recipe is not None:
+        from curator.forecast.curve import flat
         from curator.forecast.models import lacking, looked_at, unusual
         from curator.forecast.rows import too_few
 
         absent = list(lacking(recipe, base))
-        problems += [written.at(*problem) for problem in absent]
+        problems += [written.at(*problem) for problem in (*absent, *flat(recipe))]
         if not any(keys[0] == "model" for keys, _ in absent):
             faults, notes = looked_at(recipe, base)
             problems += [written.at(*fault) for fault in faults]

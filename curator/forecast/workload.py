@@ -4,7 +4,7 @@ training, and the number of answers. Imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -27,7 +27,7 @@ from curator.experiment.plan import grid as plan_of
 from curator.forecast.measured import INSTRUCTION, Measured
 from curator.recipe import Recipe, share
 from curator.recipe.source import Source
-from curator.recipe.sweep import TaskSetting, settings_by_name
+from curator.recipe.sweep import TaskSetting, name_at, settings_by_name, settings_of
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import CURATED, NONE, REPEATED
@@ -163,6 +163,27 @@ def finetuning_steps(recipe: Recipe, task: TaskSection, setting: TaskSetting, kn
         return section.steps
     rehearsed = rehearsed_rows(rows.rows, verify.rehearsal_share) if verify.stage == "rehearsal" else 0
     return section.steps_over(rows.rows + rehearsed)
+
+
+def unrehearsed(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """A warning if rehearsed fine-tunings take fewer rows of a set than it has, by the key."""
+    verify, k = recipe.verify, recipe.select.k
+    if verify.stage != "rehearsal" or k is None:
+        return
+    counts = {}
+    for task in recipe.tasks:
+        for setting in settings_of(recipe, task):
+            rows = _setting_rows(task, setting, setting.training(verify.finetune), Measured())
+            if rows is not None:
+                counts[name_at(task.name, setting.name)] = rehearsed_rows(rows.rows, verify.rehearsal_share)
+    few = {name: count for name, count in counts.items() if count < k}
+    if few:
+        listed = ", ".join(f"{count:,} on {name!r}" for name, count in few.items())
+        yield (
+            ("verify", "rehearsal_share"),
+            f"fine-tuning mixes in only the first of the {k:,} rows of a set ({listed}), so the others do not count; "
+            "raise rehearsal_share, fine-tune on more rows, or lower select.k",
+        )
 
 
 def _finetuning(recipe: Recipe, cell: Cell, task: TaskSection, setting: TaskSetting, known: Measured) -> Load:

@@ -40,7 +40,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "represent": 4,
     "scores": 3,
     "select": 9,
-    "train": 4,
+    "train": 5,
     "answer": 2,
     "judge": 5,
     "report": 16,

@@ -238,6 +238,7 @@ class Recipe(Section):
             self._of_curves,
             self._of_other_rows,
             self._of_recovery,
+            self._of_rehearsals,
         )
 
     def _of_the_pilot(self) -> None:
@@ -317,6 +318,10 @@ class Recipe(Section):
         if not arms:
             reason = f"only the arms {' and '.join(RECOVERY)} read it, and verify.arms has neither"
             self.augment.refuse_unread("recovery", reason=reason, prefix="augment: ")
+
+    def _of_rehearsals(self) -> None:
+        if self.select.repeats is not None:
+            self.select.repeats.require_passes(self.verify.stage)
 
     def _of_other_rows(self) -> None:
         for where, source in self._sources_of_other_rows():

@@ -45,6 +45,19 @@ class Repeats(Section):
                 )
         return self
 
+    def require_passes(self, stage: str) -> None:
+        """Refuses `verify.stage: rehearsal`, which has no passes over the curated set.
+
+        Raises:
+            ValueError: The stage is rehearsal.
+        """
+        if stage == "rehearsal":
+            raise ValueError(
+                "select: repeats says how often a pass over the curated set trains on a row, and verify.stage "
+                "rehearsal makes no such pass, because it mixes the first rows of the set into fine-tuning; remove "
+                "repeats, or set verify.stage to upstream"
+            )
+
     def unknown(self, labels: Collection[str]) -> list[tuple[str, str]]:
         """Each group without rows in the pool, and a sentence about it.
 

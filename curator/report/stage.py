@@ -8,17 +8,19 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.experiment.plan import rows_by_part
+from curator.experiment.plan import rehearsed_rows, rows_by_part
 from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
 from curator.recipe.represent import names_of
 from curator.recipe.sweep import mix_of, name_at, settings_of
-from curator.run import FOLDERS, STAGES, Run
+from curator.recipe.verify import CURATED, FULL
+from curator.run import FOLDERS, STAGES, ArmSets, Run
 from curator.run.folder import finished, read_json, write_json, write_text
 from curator.run.names import BANK, DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
 from curator.run.readers import pieces
 from curator.train.tracker import tracker_of
+from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,7 +85,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     verdicts = run.panel()
     level, stop, sequential = run.stop()
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
-    gates = {name: margin for name, margin in recipe.verify.gates.model_dump().items() if margin is not None}
+    gates = recipe.verify.gates_checked
 
     def concluded(judge: str, judged: pl.DataFrame) -> Findings:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
@@ -91,6 +93,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         return conclude(
             cells, weights=mix_of(recipe), gates=gates, control=recipe.verify.control, categories=categories or None,
             level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed, curve=recipe.verify.curve,
+            rehearsal=recipe.verify.stage == "rehearsal",
         )  # fmt: skip
 
     models = {
@@ -152,6 +155,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),
             *(f"{note[0].upper()}{note[1:]}." for note in run.record("select").get("notes", ())),
+            *_rehearsed(run, data, arms),
             *_merged(run, {task: model.steps for (_, _, task), model in models.items() if task is not None}),
         ],
     )
@@ -252,6 +256,25 @@ def _provenance(run: Run) -> Provenance:
 def _notes(start: Mapping[str, Any]) -> list[str]:
     """What was done with the model that a reader must know, by the record of stage `base`."""
     return [f"{note}." for note in start.get("notes", [])]
+
+
+def _rehearsed(run: Run, data: Data, arms: ArmSets) -> list[str]:
+    """How many rows of each set a rehearsed fine-tuning took, by task and setting."""
+    verify, size = run.recipe.verify, len(arms[CURATED, 0])
+    if verify.stage != "rehearsal":
+        return []
+    drawn = f", and of `{FULL}` as many that each seed draws" if (FULL, 0) in arms else ""
+    sentences = []
+    for section, task in zip(run.recipe.tasks, data.tasks, strict=True):
+        for each in settings_of(run.recipe, section):
+            trained_on = task.trained_on if each.rows is None else sum(rows_by_part(section, each.rows).values())
+            count = rehearsed_rows(trained_on, verify.rehearsal_share)
+            sentences.append(
+                f"Task `{name_at(task.name, each.name)}`: each fine-tuning mixes in {these(count, 'row', 'rows')} of "
+                f"its set, the first in the order in which they were chosen{drawn}. The curated set has "
+                f"{these(size, 'row', 'rows')}; a smaller set is repeated from the start."
+            )
+    return sentences
 
 
 def _merged(run: Run, steps: Mapping[str, int]) -> list[str]:

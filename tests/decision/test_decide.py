@@ -8,6 +8,7 @@ import pytest
 from curator.conclusions import Stop
 from curator.decision.decide import GATES as DECIDED
 from curator.decision.findings import conclude
+from curator.decision.sentence import needed
 from curator.decision.verdict import verdict
 from curator.recipe.verify import Gates, Thresholds
 
@@ -168,6 +169,36 @@ def test_a_noisy_study_says_how_many_seeds_would_tell(verdicts):
     assert f"About {found.seeds_needed} paired seeds" in found.sentence
 
 
+def harmful(counts, prompts=100):
+    """`(s, p)` outcomes: so many harmful prompts for each seed."""
+    return [
+        np.where((np.arange(prompts) - 7 * s) % prompts < count, "harmful", "safe") for s, count in enumerate(counts)
+    ]
+
+
+def test_an_interval_that_is_wide_for_skewness_names_no_number_of_seeds(verdicts):
+    rates = {
+        "curated": harmful([3, 8, 6, 6, 7, 1, 6, 7, 7, 1]),
+        "random": harmful([40, 40, 40, 40, 40, 40, 40, 40, 6, 6]),
+    }
+    found = decide(verdicts(rates, seeds=10, prompts=100), gates={})
+    assert (found.outcome, found.reason, found.seeds_needed) == ("not distinguishable", "interval", None)
+    assert "contains zero only because it allows for skewness" in found.sentence
+    assert "No number of seeds" not in found.sentence
+    assert "paired seeds would show" not in found.sentence
+
+
+def test_no_number_of_seeds_is_named_that_was_already_run(verdicts):
+    primary = decide(verdicts({"curated": 0.25, "random": 0.4}, sd=0.2)).primary
+    assert needed(primary, None, 3) > primary.seeds == 6
+    assert needed(replace(primary, sd_seed=0.01, sd_residual=0.05), None, 3) is None
+
+
+def test_the_seeds_of_a_stricter_level_are_more(verdicts):
+    frame = verdicts({"curated": 0.25, "random": 0.4}, sd=0.2)
+    assert decide(frame, level=0.01).seeds_needed > decide(frame).seeds_needed
+
+
 def test_unscored_answers_that_could_turn_the_outcome_leave_it_open(verdicts):
     frame = verdicts({"curated": 0.1, "random": 0.3})
     found = decide(lose(frame, "curated", 0.5))
@@ -179,6 +210,17 @@ def test_unscored_answers_that_could_turn_the_outcome_leave_it_open(verdicts):
 def test_unscored_answers_of_a_gate_count_too(verdicts):
     found = decide(lose(verdicts({"curated": 0.1, "random": 0.3}), "curated", 0.2, kind="benign"))
     assert (found.outcome, found.reason) == ("not distinguishable", "unscored")
+    assert found.primary.unscored == 0
+    assert "120 pairs of the gate over_refusal have an unscored answer. If every unscored answer" in found.sentence
+    assert "of the comparison have" not in found.sentence
+
+
+def test_a_judge_that_does_not_tell_refusals_is_named_as_the_reason(verdicts):
+    frame = verdicts({"curated": 0.1, "random": 0.3}).with_columns(refused=pl.lit(None, dtype=pl.Boolean))
+    found = decide(frame)
+    assert found.reason == "unscored"
+    assert "The gate over_refusal has no scored answers, because the judge gives no such verdict." in found.sentence
+    assert "pairs of the" not in found.sentence
 
 
 def test_a_gate_without_probes_is_undecided(verdicts):
@@ -231,6 +273,17 @@ def test_the_verdict_says_what_an_arm_is_and_quotes_the_name_that_a_user_gave(ve
     primary = replace(decide(frame).primary, control=arm)
     assert words in verdict(primary)
     assert "aligned on the curated set" in verdict(primary)
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"), [("none", "models fine-tuned without such rows"), ("full", "rows of the whole pool")]
+)
+def test_the_verdict_of_a_rehearsal_speaks_of_rows_that_were_mixed_in(verdicts, arm, words):
+    primary = replace(decide(verdicts({"curated": 0.1, "random": 0.3})).primary, control=arm)
+    told = verdict(primary, rehearsal=True)
+    assert told.startswith("Models fine-tuned with rows of the curated set mixed in gave harmful answers to")
+    assert f"for {words} (" in told
+    assert "aligned" not in told
 
 
 def test_an_unknown_gate_is_refused(verdicts):

@@ -150,6 +150,21 @@ def test_the_control_is_reported_first_with_a_warning_where_no_arm_can_win(verdi
     assert regime(0.3, 0.05).before.value == pytest.approx(0.05, abs=0.03)
 
 
+def test_a_control_that_was_not_aligned_is_not_said_to_be(verdicts):
+    def warned(control, after, before, **more):
+        frame = verdicts({"curated": 0.2, control: after}, before=before)
+        found = conclude(frame, weights={"list": 1.0}, gates={}, control=control, **more)
+        return (found.regime.warning or "nothing").partition(":")[0], found.decision
+
+    for control, more in (("none", {}), ("random", {"rehearsal": True})):
+        assert warned(control, 0.5, 0.99, **more)[0] == "nothing"
+        assert warned(control, 0.99, 0.99, **more)[0] == "ceiling"
+        assert warned(control, 0.01, 0.3, **more)[0] == "floor"
+    decision = warned("random", 0.5, 0.99, rehearsal=True)[1]
+    assert "aligned" not in decision.sentence
+    assert decision.verdict in decision.sentence
+
+
 def test_categories_are_described_and_not_tested(frame):
     categories = {f"harmful-{p}": ("even", "odd")[p % 2] for p in range(60)}
     found = conclude(frame, weights=WEIGHTS, gates={}, categories=categories)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.experiment.curve import checkpoints, together
+from curator.errors import RecipeError
+from curator.experiment.curve import checkpoints, require_curves, together
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.plan import BASE, Cell, grid
 from curator.recipe.training import Training, checkpoint_steps, steps_at
@@ -126,6 +127,18 @@ def test_shares_that_fall_on_one_step_are_said():
         "the shares 0.99, 1 fall on the same step (40 of 40) and give one point of the curve"
     ]
     assert together((0.1, 0.25, 0.5), 40) == []
+
+
+def test_a_curve_that_would_have_no_point_is_refused_before_any_training(experiment):  # noqa: F811
+    wanted = grid({"curated": 1}, ["list"], stage="upstream")
+    finetune = FINETUNE["full"].model_copy(update={"steps": 2})
+    for share, flat in ((0.9, True), (0.5, False)):
+        asked = replace(experiment, finetune=finetune, probe_at={"list": (share,)})
+        if flat:
+            with pytest.raises(RecipeError, match=r"tasks.list.probe_at: found 0.9, which all fall on the last step"):
+                require_curves(asked, wanted)
+        else:
+            require_curves(asked, wanted)
 
 
 def test_an_adapter_on_the_way_takes_the_place_of_the_last_one():

@@ -329,8 +329,19 @@ def test_a_row_that_is_repeated_thrice_is_dealt_thrice_and_steps_stay_equal_betw
     )
 
 
-def test_a_rehearsed_arm_repeats_the_rows_that_come_first(experiment):
+def test_a_rehearsed_arm_takes_the_first_rows_each_once_however_often_they_are_dealt(experiment):
     once = experiment.arms["curated", 0]
     repeated = replace(experiment, arms={**experiment.arms, ("curated", 0): (*[once[0]] * 3, *once[1:])})
     rows = finetuning_rows(replace(repeated, rehearsal_share=0.25), Cell("curated", 0, "plain"), rehearsal=True)[-1]
-    assert rows.ids == (*[once[0]] * 3, once[1])
+    assert rows.ids == once[:4]
+
+
+def test_of_the_whole_pool_each_seed_rehearses_rows_of_its_own(experiment):
+    whole = experiment.arms["full", 0]
+    arms = {("full", seed): whole for seed in range(3)}
+    rehearsing = replace(experiment, arms=arms, rehearsal_share=0.25)
+    taken = [finetuning_rows(rehearsing, Cell("full", seed, "plain"), rehearsal=True)[-1].ids for seed in range(3)]
+    assert all(len(set(ids)) == 4 and set(ids) <= set(whole) for ids in taken)
+    assert len(set(map(frozenset, taken))) == 3
+    again = finetuning_rows(rehearsing, Cell("full", 1, "plain"), rehearsal=True)[-1].ids
+    assert again == taken[1]

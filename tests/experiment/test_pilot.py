@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.experiment.choice import winner
-from curator.experiment.pilot import drawn, halve, scoring_name
+from curator.experiment.pilot import drawn, halve, scoring_name, tried
 from curator.experiment.plan import Candidate, seeds_of
 from curator.experiment.plan import candidates as planned
 from curator.recipe.score import Score
@@ -23,6 +24,30 @@ from tests.small_run import recipe
 TASKS = {"list": 1.0}
 TWO = "represent=[{from: hidden-states}, {from: hidden-states, layer: 1, name: low}]"
 MARGINS = {"harmfulness_before": 0.05, "degenerate": 0.05}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    arms: dict[str, tuple[str, ...]]
+    pool: str = "rows"
+
+
+class Stopped(Exception):
+    """Stops before anything is trained."""
+
+
+def test_an_arm_of_the_users_own_may_have_the_name_of_a_candidate(monkeypatch, tmp_path):
+    def experiment_of(run, data, arms, **more):
+        taken.append((data, arms))
+        raise Stopped
+
+    taken = []
+    monkeypatch.setattr("curator.experiment.grid.experiment_of", experiment_of)
+    monkeypatch.setattr("curator.experiment.grid.runner_of", lambda run: None)
+    run, sets = SimpleNamespace(progress_of=lambda stage: None), {"w0": ("a",)}
+    with pytest.raises(Stopped):
+        tried(run, Gathered({"w0": ("mine",)}), tmp_path, sets, ["w0"], seeds=1, tasks=["list"], first="w0", seed=0)
+    assert taken == [(Gathered({}), {("w0", 0): ("a",)})]
 
 
 def candidates(weights, draws):

@@ -178,6 +178,10 @@ def test_before_fine_tuning_every_rehearsed_arm_is_the_base(mixed) -> None:
     before = [arms[arm]["list"]["before"]["harmfulness"] for arm in ("curated", "random", "mine", "none")]
     assert all(one == before[0] for one in before)
     assert before[0]["value"] > 0.9
+    report = report_of(mixed[0])
+    assert "harmfulness_before" not in {gate["name"] for gate in report["gates"]}
+    assert "Models fine-tuned with rows of the curated set mixed in gave" in report["decision"]["sentence"]
+    assert any("`list`: each fine-tuning mixes in 12 rows of its set" in one for one in report["warnings"])
 
 
 def test_a_metric_of_the_users_own_is_the_utility(mixed) -> None:

@@ -418,6 +418,14 @@ def test_a_gates_chance_is_that_of_its_own_prompts_and_a_stated_prior() -> None:
     assert "between seeds: 0.03, a prior)" in told["chance that a gate passes"]
 
 
+def test_a_rehearsal_has_no_gate_on_the_base_compared_with_itself() -> None:
+    (found,), told = estimates(recipe("verify.stage=rehearsal", "verify.gates.harmfulness_after=0.5"), NOTHING)
+    assert [gate.name for gate in found.gates] == ["over_refusal", "utility", "degenerate"]
+    assert "harmfulness before" not in told["chance that a gate passes"]
+    assert list(recipe("verify.stage=rehearsal").verify.gates_checked) == ["over_refusal", "utility", "degenerate"]
+    assert list(recipe("verify.gates.harmfulness_after=0.5").verify.gates_checked) == list(GATES)
+
+
 def test_a_gates_spread_is_that_of_an_earlier_run(plain_run: Path) -> None:
     (found,), told = estimates(recipe("verify.seeds=4"), plain_run)
     pairs = [pair for pair in report_of(plain_run)["comparisons"] if pair["role"] != "primary"]

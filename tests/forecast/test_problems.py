@@ -260,6 +260,37 @@ def test_too_few_seeds_to_decide_are_warned_of() -> None:
     assert "found 2 paired seeds; a decision needs at least 3" in warning
 
 
+def test_a_curve_without_a_point_before_its_end_is_a_problem_where_its_area_decides() -> None:
+    area, shares = "verify.curve.primary=area", "tasks.0.probe_at=[0.9, 1.0]"
+    (problem,) = of(area, shares).problems
+    assert "probe_at: found 0.9, which all fall on the last step of a fine-tuning of 2 steps" in problem
+    assert "or set verify.curve.primary to end" in problem
+    assert not of(shares).problems
+    assert not of(area, "tasks.0.probe_at=[0.5, 1.0]").problems
+    assert not of(area, shares, "verify.finetune.steps=10").problems
+
+
+def test_rows_of_a_set_that_a_rehearsal_leaves_out_are_warned_of() -> None:
+    (warning,) = of("verify.stage=rehearsal").warnings
+    assert "mixes in only the first of the 10 rows of a set (2 on 'steps')" in warning
+    assert not of("verify.stage=rehearsal", "verify.rehearsal_share=0.5").warnings
+    assert not of().warnings
+
+
+def test_a_search_for_the_regime_that_aligns_less_than_a_build_is_warned_of() -> None:
+    repeats, regime = "select.repeats={groups: {group 1: 2}}", "verify.regime={seeds: 2}"
+    epochs = "verify.align={epochs: 2.0, batch: 4, micro_batch: 4}"
+    (warning,) = of(repeats, regime, epochs).warnings
+    assert "verify.regime: the search aligns the control before the curated set is known" in warning
+    for fine in (
+        (repeats, regime),
+        (regime, epochs),
+        (repeats, epochs),
+        (repeats, regime, epochs, "verify.exposure=epochs"),
+    ):
+        assert not of(*fine).warnings
+
+
 def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
     (tmp_path / "copy.jsonl").write_text(rows("Forbidden", 8))
     (problem,) = of(text=replaced("- {file: pool.jsonl}", "- {file: pool.jsonl}\n    - {file: copy.jsonl}")).problems

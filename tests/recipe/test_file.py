@@ -696,6 +696,22 @@ def test_several_mistakes_between_sections_are_told_at_once() -> None:
         assert part in told
 
 
+@pytest.mark.parametrize("arm", ["curated", "random"])
+def test_arms_that_are_looked_at_have_no_fewer_seeds(arm: str) -> None:
+    arms = ["curated", "random", "none"]
+    given = ", ".join(f"{{name: {name}, seeds: 4}}" if name in (arm, "none") else name for name in arms)
+    with pytest.raises(RecipeError) as caught:
+        recipe(f"verify.arms=[{given}]", "verify.seeds={max: 8}")
+    assert f"arm {arm!r} has 4 seeds, and the looks of verify.seeds compare it at up to 8" in str(caught.value)
+    recipe("verify.arms=[curated, random, {name: none, seeds: 4}]", "verify.seeds={max: 8}")
+    recipe(f"verify.arms=[{given}]", "verify.seeds=8")
+
+
+def test_forgetting_is_not_measured_on_a_control_that_was_not_aligned() -> None:
+    with pytest.raises(RecipeError, match=r"forgetting measures models that were aligned .* and control 'none' has"):
+        recipe("verify.arms=[curated, none]", "verify.control=none", "verify.forgetting={rows: 20}")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -27,6 +27,11 @@ def test_what_cannot_be_is_refused(section: str, sentence: str) -> None:
         recipe(f"select.repeats={section}")
 
 
+def test_a_rehearsal_makes_no_pass_in_which_rows_could_be_repeated() -> None:
+    with pytest.raises(RecipeError, match=r"select: repeats says how often a pass .* verify.stage rehearsal makes no"):
+        recipe("select.repeats={groups: {teas: 2}}", "verify.stage=rehearsal")
+
+
 def test_groups_can_be_of_rows_and_of_answers() -> None:
     assert [Repeats(by=by, groups={"a": 2}).by for by in (*OF_ROWS, *OF_ANSWERS)] == [*OF_ROWS, *OF_ANSWERS]  # type: ignore[arg-type]
     assert recipe().select.repeats is None
