@@ -190,12 +190,11 @@ def test_what_has_no_floor_is_refused_in_words():
         select(x, score, 3, coverage=0.9, prefer="far")
 
 
-def test_a_recipe_says_a_weight_or_a_floor_and_without_both_a_floor_and_caps_are_the_default():
+def test_a_recipe_says_a_weight_or_a_floor_and_without_both_a_floor_is_the_default_and_caps_are_none():
     unsaid = Select(k=3)
-    assert (unsaid.coverage, unsaid.prefer, unsaid.weight, unsaid.answers) == (0.9, "none", None, Answers())
-    assert Select(k=3, answers=None).answers is None
+    assert (unsaid.coverage, unsaid.prefer, unsaid.weight, unsaid.answers) == (0.9, "none", None, None)
     assert Select(k=3, weight=0.3).answers is Select(k=3, weight="auto").answers is None
-    assert Select(k=3, by="bank").answers == Answers()
+    assert Select(k=3, by="bank").answers is None
     assert (Select(data={"file": "a.jsonl"}).weight, Select(data={"file": "a.jsonl"}).answers) == (DEFAULT_WEIGHT, None)
     # Coverage that more rows can lower has no share to keep.
     cut = Select(k=3, objective="graph-cut", parameters={"theta": 0.6})
