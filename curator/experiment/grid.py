@@ -89,6 +89,9 @@ def train_grid(
         phase, section = "finetune" if cell.task else "align", experiment.section_of(cell)
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         texts = [texts_of(part) for part in rows]
+        texts += (
+            [["lead", *map(str, experiment.lead)]] if experiment.lead and any(part.openings for part in rows) else []
+        )
         left = checkpoint_steps(experiment.probe_at.get(cell.task or "", ()), steps)
         return TrainJob(
             root=experiment.root,
@@ -174,6 +177,7 @@ def answer_grid(
         facts += [trigger] if trigger else []
         depths = experiment.depths if cell.at is None else ()
         facts += [("opening", experiment.opening, *depths)] if depths else []
+        facts += [("lead", *experiment.lead)] if depths and experiment.lead else []
         seed = derive(experiment.seed, "answers", cell.arm, cell.seed, cell.tuned or "", str(cell.done))
         facts += [(section.drawn, seed)] if section.drawn else []
         facts += [("openers", openers.refuse, openers.comply)] if openers else []

@@ -70,9 +70,10 @@ def encode_opened(
 ) -> list[Tokens]:
     """`encode_all` of conversations, some with an opening between the prompt and the answer.
 
-    The prompt's tokens are those of generation and the opening's are as given, so that both equal those of a probe with
-    a prefilled opening. The answer's tokens are those of a text that follows a word and a space. `start` is the start
-    of the answer after the opening, which bears no loss.
+    The prompt's tokens are those of generation, followed by those that the template writes before every answer; the
+    opening's are as given. So all of them equal those of a probe with a prefilled opening. The answer's tokens are
+    those of a text that follows a word and a space. `start` is the start of the answer after the opening, which bears
+    no loss.
 
     Args:
         rows: `n` conversations that end with an answer.
@@ -89,14 +90,14 @@ def encode_opened(
     )
     for number, word, text in zip(numbers, alone, behind, strict=True):
         row, opening = encoded[number], tuple(openings[number])
-        prompt, answer, stop = row.ids[: row.start], row.ids[row.start :], row.stop - row.start
-        head = word.ids[word.start : word.stop]
-        if text.ids[text.start : text.start + len(head)] == head:
-            first = text.start + len(head)
+        prompt, answer, stop = row.ids[: row.start], row.ids[row.first :], row.stop - row.first
+        lead, head = word.ids[word.start : word.first], word.ids[word.first : word.stop]
+        if text.ids[text.first : text.first + len(head)] == head:
+            first = text.first + len(head)
             answer, stop = text.ids[first:], text.stop - first
         # Otherwise the tokenizer merges the word with the text after it, and the answer is read as without an opening.
-        start = row.start + len(opening)
-        encoded[number] = Tokens((*prompt, *opening, *answer), start, start + stop)
+        start = row.start + len(lead) + len(opening)
+        encoded[number] = Tokens((*prompt, *lead, *opening, *answer), start, start + stop)
     return encoded
 
 

@@ -247,6 +247,7 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
     name.
     """
     from curator.engine import device_of
+    from curator.model.chat import lead_tokens, own_begin
     from curator.model.load import locate, resolve_revision
     from curator.represent.cache import about
     from curator.run.files import absolute
@@ -274,7 +275,7 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
             dtype=base.get("dtype", "fp32"),
             other=True,
         )
-    template = tokenizer_of(making).chat_template
+    tokenizer = tokenizer_of(making)
     identities = [
         _identity(making.base, making.weights_revision),
         *(_identity(adapter, None) for adapter in making.adapters),
@@ -283,7 +284,16 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
     ]
     where = device_of(recipe.engine)
     abouts = [
-        about(section, name=making.name, weights=identities, where=where, dtype=making.dtype, template=template)
+        about(
+            section,
+            name=making.name,
+            weights=identities,
+            where=where,
+            dtype=making.dtype,
+            template=tokenizer.chat_template,
+            lead=bool(lead_tokens(tokenizer)),
+            begin=own_begin(tokenizer) is not None,
+        )
         for section in sections
     ]
     return Maker(
