@@ -196,12 +196,6 @@ def _ended(prompt: list[int], answer: list[int], first: int, stop: int, end: int
     return Tokens((*prompt, *answer[:cut], end), len(prompt), len(prompt) + stop, max(min(first, stop), 0))
 
 
-def lead_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokens of the template's text between a prompt and its answer; none for most templates."""
-    row = encode(tokenizer, [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}])
-    return row.ids[row.start : row.first]
-
-
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[int, ...]:
     """The tokens to generate from: the templated conversation up to the start of the answer, as in `encode`."""
     template = template_of(tokenizer)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError
-from curator.model.batches import batches, budget, mixed, pad, positions
+from curator.model.batches import batches, budget, by_length, mixed, pad, positions
 from curator.model.chat import Tokens
 from curator.model.load import memory, window
 from curator.wording import these
@@ -124,6 +124,22 @@ def answer_logits(
     """
     import torch
 
+    from curator.model.greedy import reads_mask
+
+    groups = by_length(range(len(rows)), [len(row.ids) for row in rows])
+    # A model inside another object, such as one with other weights, is asked itself.
+    if len(groups) > 1 and not reads_mask(getattr(model, "placed", model)):
+        pairs = {
+            number: pair
+            for group in groups
+            for number, pair in zip(
+                group,
+                answer_logits([rows[number] for number in group], model=model, filler=filler, framed=framed),
+                strict=True,
+            )
+        }
+        yield from (pairs[number] for number in range(len(rows)))
+        return
     ids, mask = pad([row.ids for row in rows], filler, side="left")
     where = next(model.parameters()).device
     ids, mask = ids.to(where), mask.to(where)

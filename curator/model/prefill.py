@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from curator.errors import RecipeError
-from curator.model.chat import Tokens, encode_all
+from curator.model.chat import ANSWER, Tokens, encode, encode_all
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 BEFORE = "Sure"
 """A placeholder for the opener while the answer after it is tokenised."""
+
+
+def lead_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens of the template's text between a prompt and its answer; none for most templates."""
+    row = encode(tokenizer, [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}])
+    return row.ids[row.start : row.first]
 
 
 def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import ModelError
-from curator.model.chat import encode_prompt, lead_tokens
+from curator.model.chat import encode_prompt
 from curator.model.load import memory, window
+from curator.model.prefill import lead_tokens
 from curator.records import Messages
 from curator.wording import these
 

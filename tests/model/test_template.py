@@ -17,11 +17,11 @@ from curator.model.chat import (
     encode,
     encode_prompt,
     is_dated,
-    lead_tokens,
     render_prompt,
     template_of,
 )
 from curator.model.load import check_tokens, load_tokenizer
+from curator.model.prefill import lead_tokens
 from tests import fakes
 from tests.model.test_control import CHATML, CHATS, GEMMA, PHI, tokenizer
 
