@@ -112,6 +112,8 @@ def about(
         "device": where,
         "dtype": TORCH[dtype],
         **({} if section.side == "both" else {"side": section.side}),
+        # Before, rounding changed the frequencies of rotary positions too.
+        **({"rounded": "weights"} if not causal and dtype == "bf16" else {}),
         **({"cut": "end"} if hidden and section.token in ("end-of-prompt", "first-answer") else {}),
         **({"lead": True} if hidden and lead and section.token in ("mean-completion", "first-answer") else {}),
         **({"begin": True} if causal and begin else {}),
