@@ -287,8 +287,8 @@ def _experiment(run: Run, data: Data) -> Experiment:
     from curator.experiment.base import require_opening
     from curator.experiment.grid import experiment_of
     from curator.experiment.log_odds import openers_in, resolved
-    from curator.model.chat import lead_tokens
     from curator.model.load import load_tokenizer
+    from curator.model.prefill import lead_tokens
 
     recipe, finetune, probes, opened = run.recipe, run.finetuning(), run.recipe.probes, run.opened()
     swept = [(task, each) for task in recipe.tasks for each in settings_of(recipe, task) if each.name is not None]

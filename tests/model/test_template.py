@@ -7,16 +7,20 @@ import json
 
 import pytest
 import transformers
+from tokenizers import processors
 from transformers.utils import chat_template_utils
 
 from curator.errors import ModelError, RecipeError
+from curator.experiment.base import look_at
 from curator.model.chat import (
     DATE,
+    TEMPLATES,
     check_template,
     dated,
     encode,
     encode_prompt,
     is_dated,
+    own_begin,
     render_prompt,
     template_of,
 )
@@ -270,3 +274,37 @@ def test_a_frame_of_the_answers_own_is_part_of_the_answer():
     row, usual = (encode(made, fakes.turns("who?", answer)) for answer in (own, "a baker"))
     assert (row.lead, made.decode(row.ids[row.first : row.stop])) == (0, own)
     assert usual.lead == len(lead_tokens(made)) > 0
+
+
+# The begin token
+
+
+def begins(folder, template):
+    """A tokenizer that writes its begin token by itself, saved."""
+    made = fakes.tokenizer(template)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
+    )
+    made.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_a_template_of_ours_begins_as_the_tokenizer_does_by_itself(tmp_path, name):
+    own, none = begins(tmp_path / "own", None), saved(tmp_path / "none", None)
+    made, plain = (load_tokenizer(folder, chat_template=name) for folder in (own, none))
+    assert (own_begin(made), own_begin(plain)) == (1, None)
+    for conversation in (fakes.turns("who?", "a baker"), [SYSTEM, *fakes.turns("who?", "a baker", "who else?", "he")]):
+        ids = encode(made, conversation).ids
+        assert ids[0] == 1
+        assert encode(plain, conversation).ids == (ids[1:] if name == "chatml" else ids)
+
+
+def test_a_begin_token_that_the_template_does_not_write_is_noted(tmp_path):
+    fakes.save(tmp_path / "model")
+    for template, noted in ((CHATML, True), ("plain", False)):
+        path = begins(tmp_path / "model", template)
+        notes = look_at(path, None, None, lora=False).notes
+        assert any("begins every text with '<s>'" in note for note in notes) == noted
+    saved(tmp_path / "model", CHATML)
+    assert not any("begins" in note for note in look_at(str(tmp_path / "model"), None, None, lora=False).notes)
