@@ -127,7 +127,7 @@ def answer_logits(
     from curator.model.greedy import reads_mask
 
     groups = by_length(range(len(rows)), [len(row.ids) for row in rows])
-    # A model inside another object, such as one with other weights, is asked itself.
+    # Other weights do not change what kind of model it is.
     if len(groups) > 1 and not reads_mask(getattr(model, "placed", model)):
         pairs = {
             number: pair

@@ -57,7 +57,7 @@ class Placed:
 
     @property
     def placed(self) -> PreTrainedModel:
-        """The model itself, which answers questions about its kind."""
+        """The model itself, whose kind is the same with any weights."""
         return self.model
 
     def parameters(self) -> Iterator[torch.Tensor]:
