@@ -122,10 +122,10 @@ def answer_prompts(
                 ) from error
             record = {"instead_of_vllm": str(error)}
         else:
-            note(engine="vllm")
+            note(answered_by="vllm")
             left = iter(answers)
             if opened:
                 by_transformers(opened, new_tokens=1)
             return [[next(left) for _ in prompts.ids] for prompts in sets], {"engine": f"vllm {version}"}
-    note(engine="transformers")
+    note(answered_by="transformers")
     return by_transformers(range(len(sets)), new_tokens=section.max_new_tokens), record

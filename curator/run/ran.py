@@ -35,7 +35,7 @@ LIBRARIES = (
 )  # fmt: skip
 """Libraries that can change a number."""
 
-REFUSED = ("device", "dtype", "engine", *DECIDING)
+REFUSED = ("device", "dtype", "answered_by", *DECIDING)
 """Facts in which pieces of one grid must not differ, unless the recipe mixes them."""
 
 _noted: list[dict[str, object]] = [{}]
@@ -105,7 +105,7 @@ def counted(pieces: Iterable[Mapping[str, object]]) -> dict[str, Counter[str]]:
 
 
 def _values(piece: Mapping[str, object]) -> dict[str, str]:
-    values = {name: piece[name] for name in ("threads", "device", "dtype", "engine") if name in piece}
+    values = {name: piece[name] for name in ("threads", "device", "dtype", "answered_by") if name in piece}
     versions = piece.get("versions")
     return {name: str(value) for name, value in (values | (versions if isinstance(versions, dict) else {})).items()}
 

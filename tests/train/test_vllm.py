@@ -255,4 +255,4 @@ def test_a_worker_answers_as_the_run_decided_or_not_at_all(weights: Path, tmp_pa
         else:
             _, record = answer_prompts([Prompts(IDS, PROMPTS)], at, **settings)
             assert "cannot run no-such-python" in record["instead_of_vllm"]
-            assert computed_with()["engine"] == "transformers"
+            assert computed_with()["answered_by"] == "transformers"
