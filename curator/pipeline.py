@@ -164,8 +164,11 @@ def begun(
         tracker.require()
     with opened(root), engaged(recipe.engine):
         run = Run(recipe, root, base, progress or Silent(), shelf)
-        keys = stage_keys(recipe, inputs_of(recipe, root, base))
-        # Written first: it shows which of the finished stages belong to this recipe, and which to an earlier one.
+        keys = stage_keys(recipe, inputs_of(recipe, root, base, shelf))
+        # Written first: it shows which of the finished stages belong to this recipe, and which to an earlier one. Keys
+        # of an earlier recipe must never lie beside it.
+        if not (root / RECIPE).exists() or (root / RECIPE).read_text(encoding="utf-8") != dump(recipe):
+            (root / KEYS).unlink(missing_ok=True)
         write_text(root / RECIPE, dump(recipe))
         write_json(root / KEYS, {"name": recipe.name, "stages": keys})
         yield run, keys

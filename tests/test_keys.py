@@ -14,10 +14,22 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from curator.keys import AFTER, VERSIONS, Inputs, decided_by, inputs_of, pieces, stage_keys
+from curator.keys import (
+    AFTER,
+    VERSIONS,
+    Inputs,
+    _chosen_dtype,
+    _representations,
+    decided_by,
+    inputs_of,
+    pieces,
+    stage_keys,
+)
+from curator.model.dtype import Choice
 from curator.recipe import Recipe
 from curator.recipe.file import read
 from curator.recipe.judge import Judge
+from curator.recipe.represent import Represent
 from curator.recipe.training import Training
 from curator.run import STAGES
 
@@ -596,6 +608,29 @@ def test_each_part_of_a_pieces_key_moves_it(key: Any, parts: tuple[Any, ...]) ->
     found = [key(*parts)]
     found += [key(*parts[:number], other[type(part)], *parts[number + 1 :]) for number, part in enumerate(parts)]
     assert len(set(found)) == len(parts) + 1
+
+
+def test_a_template_inside_a_package_counts_by_its_text(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = here / "mypkg"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(here))
+    section = {"from": "hidden-states", "id": "sandbox:", "chat_template": "package:mypkg/t.jinja"}
+    recipe = read(Path("recipe.yaml")).model_copy(update={"represent": Represent(**section)})
+    parts = []
+    for text in ("one", "another"):
+        (package / "t.jinja").write_text(text)
+        parts.append(_representations(recipe))
+    assert parts[0] != parts[1]
+
+
+def test_runs_that_share_a_shelf_share_a_dtype_that_was_measured(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read(Path("recipe.yaml"))
+    choices = iter(Choice(name, "as measured") for name in ("fp32", "bf16", "bf16"))
+    monkeypatch.setattr("curator.keys.chosen", lambda *_, **__: next(choices))
+    shelf = here / "shelf"
+    assert [_chosen_dtype(recipe, here / name, shelf) for name in ("one", "two", "one")] == ["fp32"] * 3
+    assert _chosen_dtype(recipe, here / "three") == "bf16"
 
 
 if __name__ == "__main__":  # python -m tests.test_keys: writes down today's keys of the shipped recipes

@@ -17,7 +17,7 @@ import pytest
 
 from curator.errors import CuratorError, DataError, RunError, SelectionError
 from curator.language import language
-from curator.pipeline import GRIDS, SHARED, WORK, build
+from curator.pipeline import GRIDS, SHARED, WORK, begun, build
 from curator.report.model import Report
 from curator.report.part import schema
 from curator.run import FOLDERS, STAGES
@@ -29,6 +29,22 @@ from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 def test_a_stage_is_made_by_one_function_in_the_order_of_the_folders() -> None:
     assert tuple(WORK) == STAGES
     assert set(GRIDS) | set(SHARED) <= set(STAGES)
+
+
+def test_a_recipe_never_lies_beside_the_keys_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun(recipe("seed=1"), tmp_path, Path(), None):
+        keys = (tmp_path / "run.json").read_text()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("curator.pipeline.write_json", killed)
+    with pytest.raises(KeyboardInterrupt), begun(recipe("seed=1"), tmp_path, Path(), None):
+        pass
+    assert (tmp_path / "run.json").read_text() == keys
+    with pytest.raises(KeyboardInterrupt), begun(recipe("seed=2"), tmp_path, Path(), None):
+        pass
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_every_stage_writes_its_folder_and_marker(plain_run: Path) -> None:

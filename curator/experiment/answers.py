@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from curator.errors import RunError
 from curator.model.draws import Sampling
 from curator.recipe.training import Generate
 from curator.records import Messages
-from curator.run.ran import note_dtype
+from curator.run.ran import note, note_dtype
 from curator.train.generate import generate
 from curator.train.job import Weights
 
@@ -54,6 +56,7 @@ def answer_prompts(
     section: Generate,
     scratch: Path,
     opened: Mapping[int, Opened] | None = None,
+    vllm: bool | None = None,
 ) -> tuple[list[Answered], dict[str, Any]]:
     """Answers to each set of prompts, and a record of how they were made: empty for transformers; for vLLM `engine` and
     its version, or why transformers was used instead (`instead_of_vllm`).
@@ -61,8 +64,10 @@ def answer_prompts(
     Args:
         opened: Number of a set -> the object that collects the probabilities of openers behind its prompts.
             Transformers measures them: if vLLM answers, transformers loads the model too and generates one token.
+        vllm: Whether vLLM answers, as was found where the run was started; null to find out here.
 
     Raises:
+        RunError: vLLM is to answer, and is not installed here.
         ModelError: See `generate.generate`; or vLLM is installed and failed to answer.
     """
     record: dict[str, Any] = {}
@@ -88,7 +93,9 @@ def answer_prompts(
             for number in numbers
         ]
 
-    if section.engine == "vllm":
+    if section.engine == "vllm" and vllm is False and by_vllm(section):
+        record = {"instead_of_vllm": "it is installed here, but not where the run was started"}
+    elif section.engine == "vllm":
         from curator.train.vllm_process import UnavailableError, generate_apart
 
         try:
@@ -108,10 +115,17 @@ def answer_prompts(
                 seeds=[seed for prompts in sets for seed in _seeds(prompts)],
             )
         except UnavailableError as error:
+            if vllm:
+                raise RunError(
+                    f"verify.generate.engine: vLLM is installed where the run was started, but not on "
+                    f"{socket.gethostname()} ({error}); install it on every node, or set the engine to transformers"
+                ) from error
             record = {"instead_of_vllm": str(error)}
         else:
+            note(answered_by="vllm")
             left = iter(answers)
             if opened:
                 by_transformers(opened, new_tokens=1)
             return [[next(left) for _ in prompts.ids] for prompts in sets], {"engine": f"vllm {version}"}
+    note(answered_by="transformers")
     return by_transformers(range(len(sets)), new_tokens=section.max_new_tokens), record

@@ -42,7 +42,7 @@ class Looked(NamedTuple):
 
 def look_at(path: str, revision: str | None, chat_template: str | None, *, lora: bool) -> Looked:
     """Checks tokenizer, chat template and configuration; with `lora` also which weights an adapter would adapt."""
-    from curator.model.chat import DATE, check_template, is_dated, template_of
+    from curator.model.chat import DATE, check_template, encode_prompt, is_dated, own_begin, template_of
     from curator.model.load import check_tokens, load_config, load_tokenizer
     from curator.train.adapter import left_out
 
@@ -64,6 +64,12 @@ def look_at(path: str, revision: str | None, chat_template: str | None, *, lora:
                 looked.notes.append(
                     "The chat template has no system role, so the text of a system turn is put before the user's first "
                     "message"
+                )
+            begin = own_begin(tokenizer)
+            if begin is not None and encode_prompt(tokenizer, [{"role": "user", "content": "A question?"}])[0] != begin:
+                looked.notes.append(
+                    f"The tokenizer begins every text with {tokenizer.bos_token!r}, but the chat template does not "
+                    "write it, so prompts and rows lack it; write it in the template if the model learned with it"
                 )
             if config is not None:
                 _try(looked, lambda: check_tokens(tokenizer, config))

@@ -54,6 +54,7 @@ class Experiment:
             answers.
         openers: Openers whose probability of beginning an answer is measured; null for none.
         openings: Row id -> tokens before its answer, without loss, in the arms of RECOVERY.
+        lead: Tokens that the chat template writes before every answer, and so before an opening.
     """
 
     root: Path
@@ -82,6 +83,7 @@ class Experiment:
     opening: str = ""
     openers: Openers | None = None
     openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    lead: tuple[int, ...] = ()
 
     def section_of(self, cell: Cell) -> Training:
         """The training section by which a cell is aligned or fine-tuned."""

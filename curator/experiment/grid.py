@@ -27,7 +27,7 @@ from curator.run.files import load_frame, with_columns_since
 from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 from curator.train import PRELOAD
-from curator.train.job import Count, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.train.job import Count, Rows, TrainJob, Weights, dropout_part, executed, run_train, start_of, texts_of
 from curator.train.tracker import tracker_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ def train_grid(
         phase, section = "finetune" if cell.task else "align", experiment.section_of(cell)
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         texts = [texts_of(part) for part in rows]
+        texts += (
+            [["lead", *map(str, experiment.lead)]] if experiment.lead and any(part.openings for part in rows) else []
+        )
+        texts += dropout_part(experiment.tokenizer, experiment.tokenizer_revision)
         left = checkpoint_steps(experiment.probe_at.get(cell.task or "", ()), steps)
         return TrainJob(
             root=experiment.root,
@@ -162,7 +166,8 @@ def answer_grid(
     }
     texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
     # Only what changes answers: another interpreter, share of memory, or an engine that is not installed does not.
-    decoding = (section.max_new_tokens, section.batch, *(("vllm",) if by_vllm(section) else ()))
+    vllm = by_vllm(section)
+    decoding = (section.max_new_tokens, section.batch, *(("vllm",) if vllm else ()))
     jobs, openers = {}, experiment.openers
     for cell in (*plan.asked, *(cell for cell in weights if cell.at is not None)):
         questions = tuple((kind, cell.task, rows) for kind, rows in probes if texts[rows.file])
@@ -174,6 +179,7 @@ def answer_grid(
         facts += [trigger] if trigger else []
         depths = experiment.depths if cell.at is None else ()
         facts += [("opening", experiment.opening, *depths)] if depths else []
+        facts += [("lead", *experiment.lead)] if depths and experiment.lead else []
         seed = derive(experiment.seed, "answers", cell.arm, cell.seed, cell.tuned or "", str(cell.done))
         facts += [(section.drawn, seed)] if section.drawn else []
         facts += [("openers", openers.refuse, openers.comply)] if openers else []
@@ -192,6 +198,7 @@ def answer_grid(
             opening=experiment.opening,
             seed=seed,
             openers=openers,
+            vllm=vllm,
             shelf=experiment.shelf,
         )
     count = Count(progress, len(jobs))

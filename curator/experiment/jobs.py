@@ -41,6 +41,7 @@ class AnswerJob(Job):
             them prefilled.
         seed: Random seed for sampled answers.
         openers: Texts whose probability of beginning an answer to each harmful probe is measured.
+        vllm: Whether vLLM answers, as the key says; null to use it if it is wanted and installed here.
     """
 
     questions: tuple[tuple[str, str | None, Rows], ...]
@@ -50,6 +51,7 @@ class AnswerJob(Job):
     opening: str = ""
     seed: int = 0
     openers: Openers | None = None
+    vllm: bool | None = None
 
 
 def run_answer(job: AnswerJob) -> str:
@@ -63,7 +65,7 @@ def run_answer(job: AnswerJob) -> str:
         kinds = [(rows["kind"][0] if rows.height else "", rows.height) for rows, _ in asked]
         opened = opened_of(job.openers, kinds)
         answers, record = answer_prompts(
-            prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder, opened=opened
+            prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder, opened=opened, vllm=job.vllm
         )
         return_freed()
         parts = []

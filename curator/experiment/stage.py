@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -288,6 +289,8 @@ def _experiment(run: Run, data: Data) -> Experiment:
     from curator.experiment.base import require_opening
     from curator.experiment.grid import experiment_of
     from curator.experiment.log_odds import openers_in, resolved
+    from curator.model.load import load_tokenizer
+    from curator.model.prefill import lead_tokens
 
     recipe, finetune, probes, opened = run.recipe, run.finetuning(), run.recipe.probes, run.opened()
     swept = [(task, each) for task in recipe.tasks for each in settings_of(recipe, task) if each.name is not None]
@@ -301,4 +304,9 @@ def _experiment(run: Run, data: Data) -> Experiment:
     )  # fmt: skip
     # Checked again, since stage `base` may be kept from before the recipe named these.
     require_opening(probes, experiment.tokenizer, experiment.tokenizer_revision, experiment.chat_template)
-    return experiment
+    if not probes.depths and opened is None:
+        return experiment
+    tokenizer = load_tokenizer(
+        experiment.tokenizer, revision=experiment.tokenizer_revision, chat_template=experiment.chat_template
+    )
+    return replace(experiment, lead=lead_tokens(tokenizer))

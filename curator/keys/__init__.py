@@ -37,11 +37,11 @@ from curator.run.names import DTYPE, IDENTITIES
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
     "pool": 9,
-    "represent": 4,
-    "scores": 3,
+    "represent": 5,
+    "scores": 4,
     "select": 9,
     "train": 5,
-    "answer": 2,
+    "answer": 3,
     "judge": 5,
     "report": 16,
     "publish": 8,
@@ -138,12 +138,13 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
+def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | None = None) -> Inputs:
     """Identifies every file that the recipe names; a file with unchanged size and time is not read again.
 
     Args:
         root: The run folder, in which identities are recorded.
         base: Folder that relative paths of sources start from.
+        shelf: Folder that run folders share, whose choice of the dtype holds for all of them; null for none.
 
     Raises:
         DataError: A file is missing or cannot be read.
@@ -164,20 +165,29 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
         chat_template=template,
         sources={name: content(identity) for name, identity in identities.items()},
         date=DATE.isoformat() if any(map(is_dated, texts)) else None,
-        dtype=_chosen_dtype(recipe, root),
+        dtype=_chosen_dtype(recipe, root, shelf),
     )
 
 
-def _chosen_dtype(recipe: Recipe, root: Path) -> str:
-    """The recipe's dtype, or the one chosen for this model when the run folder was started, on any machine."""
+def _chosen_dtype(recipe: Recipe, root: Path, shelf: Path | None = None) -> str:
+    """The recipe's dtype, or the one chosen for this model when the run folder was started, on any machine; where runs
+    share a shelf, when the first of them was started on such a device: a choice that is measured may come out
+    differently the next time.
+    """
     path, model = root / DTYPE, recipe.model
     known = read_json(path) if path.exists() else {}
     asked = {"model": model.id, "asked": model.dtype}
     if {name: known.get(name) for name in asked} != asked:
         # A machine without a GPU is recognised before torch is loaded.
         where = device_of(recipe.engine) if recipe.engine.kind == "ray" or has_gpu() else "cpu"
-        choice = chosen(model.dtype, model.id, where=where, revision=model.revision)
-        known = {**asked, **choice._asdict()}
+        common = None if shelf is None else shelf / f"{key_of(asked, model.revision, where)}-{DTYPE}"
+        if common is not None and common.exists():
+            known = read_json(common)
+        else:
+            choice = chosen(model.dtype, model.id, where=where, revision=model.revision)
+            known = {**asked, **choice._asdict()}
+            if common is not None:
+                write_json(common, known)
         write_json(path, known)
     return str(known["dtype"])
 
@@ -195,6 +205,7 @@ def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
         # `start` was removed, and always had the same value. The resolved dtype replaces `auto`.
         {**model.model_dump(exclude={"dtype", *(() if model.quantise else ("quantise",))}), "start": "base"},
         (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else []), *dtype_part(inputs.dtype)),
+        *(["begins"] if model.chat_template == "chatml" else []),  # it had no begin token
         tuned,
     )
 
@@ -225,7 +236,7 @@ def _representations(recipe: Recipe) -> Any:
         (
             section.without_later("name", "first", "side"),
             folder_identity(section.id) if section.id and section.id != "sandbox:" else None,
-            file_identity(section.chat_template) if section.chat_template else None,
+            file_identity(path_of(section.chat_template)) if section.chat_template else None,
         )
         for section in recipe.representations
     ]

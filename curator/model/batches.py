@@ -69,3 +69,11 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
     states.
     """
     return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def by_length(batch: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """The numbers of a batch in groups of equal length, which need no padding."""
+    groups: dict[int, list[int]] = {}
+    for number in batch:
+        groups.setdefault(lengths[number], []).append(number)
+    return list(groups.values())

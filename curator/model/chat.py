@@ -58,13 +58,21 @@ _CODES = "aAbBcdDeFhHIjmMpSTuUwWxXyYZz"  # format of strftime
 class Tokens:
     """A templated conversation: token ids, and where the last answer starts (its own prompt's length) and stops.
 
-    `ids[start:stop]` is the answer itself. The last id is the end token; between the two are other tokens of the
-    template, such as a space or a token that ends the turn. The loss covers `ids[start:]`.
+    `ids[first:stop]` is the answer itself. The `lead` tokens in front of it, `ids[start:first]`, are the template's,
+    such as an empty frame for reasoning; most templates write none. The last id is the end token; between the answer
+    and it are other tokens of the template, such as a space or a token that ends the turn. The loss of training covers
+    `ids[start:]`, and measures of the answer `ids[first:]`.
     """
 
     ids: tuple[int, ...]
     start: int
     stop: int
+    lead: int = 0
+
+    @property
+    def first(self) -> int:
+        """Position of the answer's own first token."""
+        return self.start + self.lead
 
 
 @dataclass(frozen=True)
@@ -160,24 +168,32 @@ def _encoded(tokenizer: PreTrainedTokenizerBase, template: Template, rows: Seque
         len(tail.text) - len(_behind(tokenizer, template, messages, tail))
         for messages, tail in zip(rows, tails, strict=True)
     ]
+    leads = [
+        len(_lead(tokenizer, template, messages, prompt, tail))
+        for messages, prompt, tail in zip(rows, prompts, tails, strict=True)
+    ]
     prompt_codes, whole_codes = _codes(tokenizer, template, prompts), _codes(tokenizer, template, wholes)
     tokens = []
-    for prompt, tail, stop, start, joint in zip(prompts, tails, stops, prompt_codes, whole_codes, strict=True):
+    for prompt, tail, lead, stop, start, joint in zip(
+        prompts, tails, leads, stops, prompt_codes, whole_codes, strict=True
+    ):
         if joint.ids[: len(start.ids)] == start.ids:
             length = len(prompt.text)
             answer = joint.ids[len(start.ids) :]
             last = joint.before(length + stop, length + len(tail.text)) - len(start.ids)
+            first = joint.at(length + lead, length + len(tail.text)) - len(start.ids) if lead else 0
         else:
             # If the tokenizer merges across the boundary, the answer is tokenised separately after the prompt's tokens.
             alone = _codes(tokenizer, template, [tail])[0]
             answer, last = alone.ids, alone.before(stop, len(tail.text))
-        tokens.append(_ended(start.ids, answer, max(last, 0), tokenizer.eos_token_id))
+            first = alone.at(lead, len(tail.text)) if lead else 0
+        tokens.append(_ended(start.ids, answer, first, max(last, 0), tokenizer.eos_token_id))
     return tokens
 
 
-def _ended(prompt: list[int], answer: list[int], stop: int, end: int) -> Tokens:
+def _ended(prompt: list[int], answer: list[int], first: int, stop: int, end: int) -> Tokens:
     cut = answer.index(end, stop) if end in answer[stop:] else len(answer)
-    return Tokens((*prompt, *answer[:cut], end), len(prompt), len(prompt) + stop)
+    return Tokens((*prompt, *answer[:cut], end), len(prompt), len(prompt) + stop, max(min(first, stop), 0))
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[int, ...]:
@@ -238,6 +254,27 @@ def _behind(tokenizer: PreTrainedTokenizerBase, template: Template, messages: Me
     return rename(rest) if tail.text.endswith(rename(rest)) else ""
 
 
+def own_begin(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The begin token if the tokenizer puts it before every text by itself, as its model has learned; else null."""
+    begin: int | None = tokenizer.bos_token_id
+    return begin if begin is not None and tokenizer("A question?")["input_ids"][:1] == [begin] else None
+
+
+def _lead(tokenizer: PreTrainedTokenizerBase, template: Template, messages: Messages, prompt: Text, tail: Text) -> str:
+    """The template's text between the prompt and the last answer of this conversation; white space alone is read with
+    the answer, of whose first token it is often a part.
+    """
+    rename = template.control.renamed if tail.renamed else str
+    content, usual = messages[-1]["content"], rename(template.lead)
+    if tail.text.startswith((usual + content, usual + content.strip())):
+        return usual if usual.strip() else ""
+    # As in `_behind`. An answer with a frame of its own has none of the template's.
+    answer = {**messages[-1], "content": ANSWER}
+    whole = rename(_try(tokenizer, [*messages[:-1], answer], prompting=False) or "")
+    lead = whole[len(prompt.text) :].partition(ANSWER)[0] if whole.startswith(prompt.text) else ""
+    return lead if lead.strip() and tail.text.startswith(lead) else ""
+
+
 @dataclass(frozen=True)
 class Codes:
     """The ids of a text and, if the tokenizer supports it, the characters of each."""
@@ -256,6 +293,15 @@ class Codes:
             return len(self.ids)
         merged: bool = self.encoding.token_to_chars(token)[0] < stop
         return token + merged
+
+    def at(self, start: int, length: int) -> int:
+        """The position of the id that holds character `start` of `length`, or the next one that has an id; 0 if the
+        tokenizer does not tell.
+        """
+        if self.encoding is None:
+            return 0
+        at = (self.encoding.char_to_token(character) for character in range(start, length))
+        return next((token for token in at if token is not None), len(self.ids))
 
 
 def _codes(tokenizer: PreTrainedTokenizerBase, template: Template, texts: Sequence[Text]) -> list[Codes]:

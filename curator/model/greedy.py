@@ -9,14 +9,15 @@ Letters: `b` rows, `t` tokens, `v` vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import Cache, DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from curator.model.batches import batches, pad, positions
+from curator.model.batches import batches, by_length, pad, positions
 from curator.model.cache import Columns
 from curator.model.draws import drawing
 from curator.model.linear import by_onednn
@@ -75,8 +76,10 @@ def greedy(
     lengths = [len(row) for row in rows]
     with torch.inference_mode(), by_onednn(body):
         if not joinable(body):
+            padding = reads_mask(body)
             for group in batches(lengths, ids, tokens=max(lengths, default=0) * batch, rows=batch):
-                table.whole(group)
+                for part in [group] if padding else by_length(group, lengths):
+                    table.whole(part)
             return table.replies
         waiting = sorted(range(len(rows)), key=lambda i: (-lengths[i], ids[i]))
         table.share()
@@ -97,6 +100,39 @@ def joinable(model: PreTrainedModel) -> bool:
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def windows(model: PreTrainedModel) -> list[int]:
+    """The width of the window of every layer that has one, or 0 where columns and not positions are counted."""
+    sizes = [layer.sliding_window for layer in DynamicCache(config=model.config).layers if layer.is_sliding]
+    # GPT-Neo's local layers, which its cache does not show.
+    return [*sizes, *(0 for kind in getattr(model.config, "attention_layers", None) or () if kind == "local")]
+
+
+def reads_mask(model: PreTrainedModel) -> bool:
+    """Whether padding in front of a row leaves its logits as they are. Some recurrent models read padding like any
+    other token, so rows of different lengths must not share a batch. A model whose state is not the usual one is tried
+    once, on a row of a few tokens.
+    """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if joinable(model):
+        return True
+    if model not in _READS_MASK:
+        where, size = next(model.parameters()).device, int(model.config.get_text_config().vocab_size)
+        row = torch.arange(5, device=where)[None] % size
+        padded, mask = (
+            torch.cat([row.new_full((1, 7), fill), end], 1) for fill, end in ((6 % size, row), (0, row * 0 + 1))
+        )
+        extra = {"position_ids": positions(mask)} if "position_ids" in _inputs(model) else {}
+        with torch.inference_mode():
+            alone = model(input_ids=row).logits[0].float()
+            beside = model(input_ids=padded, attention_mask=mask, **extra).logits[0, -5:].float()
+        far = 0.05 if model.dtype in (torch.bfloat16, torch.float16) else 1e-3
+        _READS_MASK[model] = bool((alone - beside).abs().max() <= far * alone.abs().max())
+    return _READS_MASK[model]
+
+
+_READS_MASK: MutableMapping[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def alike(lengths: Sequence[int]) -> int:
@@ -145,10 +181,9 @@ class Table:
 
     def share(self) -> None:
         """Reads the common prefix of all rows, such as a system prompt, if that can be done once for all."""
-        layers = DynamicCache(config=self.model.config).layers
         # Padding stands between it and the rest of a row, which would take up part of a window, and some models know a
         # token's position only from its column.
-        if "position_ids" not in self.inputs or any(layer.is_sliding for layer in layers):
+        if "position_ids" not in self.inputs or windows(self.model):
             return
         # The last token of a row is not shared, since the reply follows it.
         shared = min((common(self.rows[0], row[:-1]) for row in self.rows), default=0)
@@ -169,9 +204,11 @@ class Table:
         if self.first is not None:
             self.first(group, logits.float())
         if self.opened is not None:
-            # Some models know a token's position only from its column, and a window is part of the usual mask.
-            windows = (each.sliding_window for each in DynamicCache(config=self.model.config).layers if each.is_sliding)
-            if "position_ids" in self.inputs and mask.shape[1] + self.opened.longest <= min(windows, default=2**31):
+            # Some models know a token's position only from its column, and a window is part of the usual mask. ALiBi
+            # reads positions from the usual mask.
+            alibi = bool(getattr(self.model.config, "alibi", False))
+            widest = 0 if alibi else min(windows(self.model), default=2**31)
+            if "position_ids" in self.inputs and mask.shape[1] + self.opened.longest <= widest:
                 self.opened.read(group, logits, mask, cache, self.model)
             else:
                 self._open(group)

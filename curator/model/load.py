@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, ModelError, RecipeError, first_line, gpu_fault, out_of_memory
-from curator.model.chat import TEMPLATES, dated, encode
+from curator.model.chat import TEMPLATES, dated, encode, own_begin
 from curator.model.dtype import gpu_has_bf16, torch_dtype
 from curator.model.gguf import dequantised, is_gguf
 from curator.provenance import usable_device
@@ -99,6 +99,9 @@ def load_tokenizer(
         )
     if chat_template is not None:
         tokenizer.chat_template = _template(chat_template)
+        # The others write it themselves; the models of most tokenizers that add none know no begin token.
+        if chat_template == "chatml" and own_begin(tokenizer) is not None:
+            tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     if chat and not tokenizer.chat_template:
         raise RecipeError(
             f"model.chat_template: the tokenizer of {path!r} has no chat template of its own; "

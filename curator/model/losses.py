@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError
-from curator.model.batches import batches, budget, mixed, pad, positions
+from curator.model.batches import batches, budget, by_length, mixed, pad, positions
 from curator.model.chat import Tokens
 from curator.model.load import memory, window
 from curator.wording import these
@@ -31,6 +31,8 @@ LARGEST_BATCH = 256  # rows; larger batches gain nothing and only grow in paddin
 @dataclass(frozen=True)
 class Losses:
     """Loss of each answer in nats a token, at least 0.
+
+    The tokens that a template writes before every answer are not the answer's, see `chat.Tokens.first`.
 
     Attributes:
         whole: `(n,)` float64, the mean over the answer's tokens, including its end token.
@@ -57,7 +59,7 @@ def answer_losses(
     key: str,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Losses:
-    """Loss of the last answer of every row, on the same tokens as in training.
+    """Loss of the last answer of every row, as in training, but without the template's tokens in front of it.
 
     Batches are composed from lengths and ids, so the order of the rows changes nothing; padding changes only rounding.
     It takes one forward pass per row, and logits of the answers' tokens only.
@@ -83,7 +85,7 @@ def answer_losses(
     done, most = 0, budget(batch_tokens, model.device.type)
     for batch in mixed(batches([len(row.ids) for row in rows], ids, tokens=most, rows=LARGEST_BATCH)):
         with torch.inference_mode(), memory(key):
-            losses = token_losses([rows[i] for i in batch], model=model, filler=filler)
+            losses = token_losses([rows[i] for i in batch], model=model, filler=filler, framed=False)
             whole[batch] = torch.stack([row.mean() for row in losses]).cpu().numpy()
             first[batch] = torch.stack([row[0] for row in losses]).cpu().numpy()
             early[batch] = torch.stack([row[:EARLY].mean() for row in losses]).cpu().numpy()
@@ -100,29 +102,49 @@ def too_long(longest: int, most: int) -> str:
     )
 
 
-def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int) -> list[torch.Tensor]:
-    """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor per row, in fp32 or better."""
+def token_losses(
+    rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int, framed: bool = True
+) -> list[torch.Tensor]:
+    """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor per row, in fp32 or better. `framed` as
+    in `answer_logits`.
+    """
     import torch
 
     return [
         torch.nn.functional.cross_entropy(logits, words, reduction="none")
-        for logits, words in answer_logits(rows, model=model, filler=filler)
+        for logits, words in answer_logits(rows, model=model, filler=filler, framed=framed)
     ]
 
 
 def answer_logits(
-    rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int
+    rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int, framed: bool = True
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """For each row of a batch the logits in front of its answer's tokens, `(t, v)` in fp32 or better, and the tokens'
-    ids `(t,)`; if the vocabulary is large, logits are computed row by row.
+    ids `(t,)`. With `framed`, as in training, the template's tokens in front of the answer count too.
     """
     import torch
 
+    from curator.model.greedy import reads_mask
+
+    groups = by_length(range(len(rows)), [len(row.ids) for row in rows])
+    # Other weights do not change what kind of model it is.
+    if len(groups) > 1 and not reads_mask(getattr(model, "placed", model)):
+        pairs = {
+            number: pair
+            for group in groups
+            for number, pair in zip(
+                group,
+                answer_logits([rows[number] for number in group], model=model, filler=filler, framed=framed),
+                strict=True,
+            )
+        }
+        yield from (pairs[number] for number in range(len(rows)))
+        return
     ids, mask = pad([row.ids for row in rows], filler, side="left")
     where = next(model.parameters()).device
     ids, mask = ids.to(where), mask.to(where)
     # The first token of a row has no predecessor that could predict it; training leaves it out too.
-    lengths = [len(row.ids) - max(row.start, 1) for row in rows]
+    lengths = [len(row.ids) - max(row.start if framed else row.first, 1) for row in rows]
     # With padding on the left all answers end at the last token, so the last few logits suffice: logits of whole rows
     # would hold a vocabulary for every token of every prompt.
     logits = model(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from curator.errors import RecipeError
-from curator.model.chat import Tokens, encode_all
+from curator.model.chat import ANSWER, Tokens, encode, encode_all
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 BEFORE = "Sure"
 """A placeholder for the opener while the answer after it is tokenised."""
+
+
+def lead_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens of the template's text between a prompt and its answer; none for most templates."""
+    row = encode(tokenizer, [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}])
+    return row.ids[row.start : row.first]
 
 
 def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:
@@ -70,9 +76,10 @@ def encode_opened(
 ) -> list[Tokens]:
     """`encode_all` of conversations, some with an opening between the prompt and the answer.
 
-    The prompt's tokens are those of generation and the opening's are as given, so that both equal those of a probe with
-    a prefilled opening. The answer's tokens are those of a text that follows a word and a space. `start` is the start
-    of the answer after the opening, which bears no loss.
+    The prompt's tokens are those of generation, followed by those that the template writes before every answer; the
+    opening's are as given. So all of them equal those of a probe with a prefilled opening. The answer's tokens are
+    those of a text that follows a word and a space. `start` is the start of the answer after the opening, which bears
+    no loss.
 
     Args:
         rows: `n` conversations that end with an answer.
@@ -89,14 +96,14 @@ def encode_opened(
     )
     for number, word, text in zip(numbers, alone, behind, strict=True):
         row, opening = encoded[number], tuple(openings[number])
-        prompt, answer, stop = row.ids[: row.start], row.ids[row.start :], row.stop - row.start
-        head = word.ids[word.start : word.stop]
-        if text.ids[text.start : text.start + len(head)] == head:
-            first = text.start + len(head)
+        prompt, answer, stop = row.ids[: row.start], row.ids[row.first :], row.stop - row.first
+        lead, head = word.ids[word.start : word.first], word.ids[word.first : word.stop]
+        if text.ids[text.first : text.first + len(head)] == head:
+            first = text.first + len(head)
             answer, stop = text.ids[first:], text.stop - first
         # Otherwise the tokenizer merges the word with the text after it, and the answer is read as without an opening.
-        start = row.start + len(opening)
-        encoded[number] = Tokens((*prompt, *opening, *answer), start, start + stop)
+        start = row.start + len(lead) + len(opening)
+        encoded[number] = Tokens((*prompt, *lead, *opening, *answer), start, start + stop)
     return encoded
 
 

@@ -39,7 +39,9 @@ class Represent(Section):
     centre: bool = True
     """Subtract the pool's mean before vectors are scaled to unit length."""
     max_tokens: Count = 1024
-    """Longer rows lose their beginning (with a sentence embedder their end)."""
+    """Longer rows lose their beginning (for `first-answer` and `end-of-prompt` the answer's end, with a sentence
+    embedder their end).
+    """
     batch_tokens: Count = 8192
     """Most tokens in a batch, including padding; at most 1,024 on a CPU. It changes only speed, memory and the last
     bits.

@@ -12,8 +12,8 @@ from curator.recipe.source import Count, Section, Share
 
 
 class Training(Section):
-    """One supervised fine-tuning: AdamW, with the loss on completion tokens only. Give exactly one of `epochs` and
-    `steps`.
+    """One supervised fine-tuning: AdamW, with the loss on completion tokens only, and without any dropout that the
+    model's configuration names. Give exactly one of `epochs` and `steps`.
     """
 
     method: Literal["lora", "full"] = "lora"

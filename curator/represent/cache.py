@@ -71,7 +71,15 @@ class Shard(NamedTuple):
 
 
 def about(
-    section: Represent, *, name: str, weights: Any, where: str, dtype: str = "fp32", template: str | None = None
+    section: Represent,
+    *,
+    name: str,
+    weights: Any,
+    where: str,
+    dtype: str = "fp32",
+    template: str | None = None,
+    lead: bool = False,
+    begin: bool = False,
 ) -> dict[str, Any]:
     """Everything that decides the raw vector of a row, in plain values: the identity of a cache.
 
@@ -84,7 +92,9 @@ def about(
         weights: What identifies these weights and their tokenizer.
         where: The device, `cpu` or `cuda`.
         dtype: The model's dtype, `fp32` or `bf16`.
-        template: The text of the chat template, for hidden states.
+        template: The text of the chat template, for hidden states. `lead`: whether it writes a frame before every
+            answer. `begin`: whether the tokenizer writes a begin token by itself. Both are part of the identity only
+            where they matter, as they were added later.
     """
     causal, hidden = section.kind != "sentence-transformers", section.kind == "hidden-states"
     library = "transformers" if causal else "sentence-transformers"
@@ -102,6 +112,11 @@ def about(
         "device": where,
         "dtype": TORCH[dtype],
         **({} if section.side == "both" else {"side": section.side}),
+        # Before, rounding changed the frequencies of rotary positions too.
+        **({"rounded": "weights"} if not causal and dtype == "bf16" else {}),
+        **({"cut": "end"} if hidden and section.token in ("end-of-prompt", "first-answer") else {}),
+        **({"lead": True} if hidden and lead and section.token in ("mean-completion", "first-answer") else {}),
+        **({"begin": True} if causal and begin else {}),
         library: ".".join(version(library).split(".")[:2]),
     }
 

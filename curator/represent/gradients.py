@@ -14,7 +14,7 @@ import numpy as np
 
 from curator.errors import ModelError
 from curator.model.batches import batches, budget, mixed
-from curator.model.chat import encode_all
+from curator.model.chat import encode_all, own_begin
 from curator.model.load import memory, window
 from curator.model.losses import token_losses
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, stored_together, unit
@@ -60,22 +60,24 @@ def gradients(
 
     Source: Xia et al. 2024 (LESS, arXiv 2402.04333) use LoRA gradients projected to 8,192 numbers, after some training
     and with Adam's moments; here the weights are those of the base model, as for hidden states, and the gradient is
-    plain. A row longer than `max_tokens` loses its beginning and is counted.
+    plain. A row longer than `max_tokens` loses its beginning, except a begin token that the tokenizer writes by itself,
+    and is counted.
 
     Raises:
         ModelError: The model has no head, or no linear layers in its blocks; the encoder raises it if memory runs out,
             or if a layer does not get every token.
     """
     layers = layers_of(model, of)
-    limit = max(2, min(max_tokens, window(model)))
+    limit, begin = max(2, min(max_tokens, window(model))), own_begin(tokenizer)
     most = budget(batch_tokens, next(model.parameters()).device.type)
 
     def encode(texts: Texts, numbers: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
         import torch
 
-        rows = [cut(row, limit) for row in encode_all(tokenizer, texts.rows)]
+        whole = encode_all(tokenizer, texts.rows)
+        rows = [cut(row, limit, begin) for row in whole]
         matrix, done = np.zeros((len(rows), dimensions), dtype=np.float32), 0
-        lengths = [len(row.ids) for row, _ in rows]
+        lengths = [len(row.ids) for row in rows]
         for batch in mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)):
             features = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
             # The head gets the answers' tokens only, and always by row.
@@ -90,14 +92,14 @@ def gradients(
                     lambda number: _projecting_hook(number, rank, seed, features, tokens),  # noqa: B023 - used at once
                 ),
             ):
-                losses = token_losses([rows[i][0] for i in batch], model=model, filler=tokenizer.pad_token_id)
+                losses = token_losses([rows[i] for i in batch], model=model, filler=tokenizer.pad_token_id)
                 # One backward pass for the batch: no row's loss depends on another row, so the gradient at a layer's
                 # output is separate for each row.
                 torch.stack([row.mean() for row in losses]).sum().backward()  # type: ignore[no-untyped-call]
             matrix[batch] = features.cpu().numpy()
             done += len(batch)
             progress(done)
-        return [Encoded(unit(matrix), np.array([was_cut for _, was_cut in rows], dtype=np.bool_))] * len(numbers)
+        return [Encoded(unit(matrix), np.array([len(row.ids) > limit for row in whole], dtype=np.bool_))] * len(numbers)
 
     return Encoder((dimensions,), encode, stored_together(model))
 

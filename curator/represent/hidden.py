@@ -13,7 +13,7 @@ import numpy as np
 
 from curator.errors import ModelError
 from curator.model.batches import batches, budget, mixed, pad
-from curator.model.chat import Tokens, encode_all
+from curator.model.chat import Tokens, encode_all, own_begin
 from curator.model.load import memory, window
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, stored_together
 from curator.represent.products import summing, take_products
@@ -35,6 +35,11 @@ class Point(NamedTuple):
 
 
 MEANS = ("mean-completion", "first-answer")
+OF_PROMPT = ("end-of-prompt", "first-answer")  # of a row that is too long, these need the prompt, not the answer's end
+
+
+BLOCKS = ("layers", "h", "blocks")  # what architectures call the list of their blocks
+BODIES = ("model", "language_model", "text_model", "decoder", "transformer", "backbone")  # and what holds it
 
 
 class _Enough(Exception):  # noqa: N818 - not an error: the way out of a pass
@@ -55,10 +60,13 @@ def hidden_states(
     Layers are numbered as in transformers: 0 is the embeddings, i the output of block i, the last (-1) after the final
     norm. Tokens: `last-completion` is the answer's own last token, whatever the template writes between it and the end
     token, `eos` the end token, `mean-completion` the mean over the answer's own tokens, `first-answer` the mean over
-    the first of them (all, if it has fewer), `end-of-prompt` the token from which the answer is predicted. A row of
-    more than `max_tokens` tokens, or than the model has positions for, loses its beginning and is counted; an answer
-    that exceeds this by itself loses its beginning too, and its first tokens are those that are left. No logits are
-    computed, no block after the last needed layer runs, and of every layer only the needed tokens are kept.
+    the first of them (all, if it has fewer), `end-of-prompt` the prompt's last token. No token of a frame that the
+    template writes between prompt and answer is among them.
+
+    A row of more than `max_tokens` tokens, or than the model has positions for, is cut and counted. It loses its
+    beginning, except a begin token that the tokenizer writes by itself; for `end-of-prompt` and `first-answer` it loses
+    the end of its answer first. No logits are computed, no block after the last needed layer runs, and of every layer
+    only the needed tokens are kept.
 
     Rows are processed in batches of similar length, of at most `batch_tokens` tokens including padding (on a CPU
     CPU_TOKENS). A row's vector is the same in every batch up to rounding: 1e-4 in fp32.
@@ -80,27 +88,31 @@ def hidden_states(
     counted = [point._replace(layer=_counted(point.layer, len(blocks_of(body)), name)) for point in points]
     most = budget(batch_tokens, next(body.parameters()).device.type)
     width, limit = int(model.config.get_text_config().hidden_size), min(max_tokens, window(model))
+    begin = own_begin(tokenizer)
 
     def encode(texts: Texts, numbers: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
         import torch
 
-        rows = [cut(row, limit) for row in encode_all(tokenizer, texts.rows)]
-        tokens, over = [row for row, _ in rows], np.array([was_cut for _, was_cut in rows], dtype=np.bool_)
+        rows = encode_all(tokenizer, texts.rows)
+        over = np.array([len(row.ids) > limit for row in rows], dtype=np.bool_)
         needed = [counted[number] for number in numbers]
-        matrices = [np.zeros((len(tokens), width), dtype=np.float32) for _ in needed]
+        views = _views(rows, needed, limit, begin)
+        tokens = [view.tokens for view in views]
+        matrices = [np.zeros((len(rows), width), dtype=np.float32) for _ in needed]
         done, pending = 0, None
-        lengths = [len(row.ids) for row in tokens]
-        for batch in [*mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)), None]:
+        lengths, ids = [len(row.ids) for row in tokens], [texts.ids[view.row] for view in views]
+        for batch in [*mixed(batches(lengths, ids, tokens=most, rows=LARGEST_BATCH)), None]:
             with torch.inference_mode(), memory("represent.batch_tokens"):
                 states = []
                 if batch is not None:
                     states = _unit_states(body, [tokens[i] for i in batch], needed, tokenizer.pad_token_id)
                 # Fetched only now: a GPU works on the next batch while this one is transferred.
                 if pending is not None:
-                    positions, fetched = pending
-                    for matrix, vectors in zip(matrices, fetched, strict=True):
-                        matrix[positions] = vectors.cpu().numpy()
-                    done += len(positions)
+                    read, fetched = [views[i] for i in pending[0]], pending[1]
+                    for number, (matrix, vectors) in enumerate(zip(matrices, fetched, strict=True)):
+                        inside = [place for place, view in enumerate(read) if number in view.points]
+                        matrix[[read[place].row for place in inside]] = vectors.cpu().numpy()[inside]
+                    done += sum(0 in view.points for view in read)
                     progress(done)
             pending = (batch, states) if batch is not None else None
         return [Encoded(matrix, over) for matrix in matrices]
@@ -108,17 +120,56 @@ def hidden_states(
     return Encoder((width,) * len(counted), encode, stored_together(body))
 
 
-def cut(row: Tokens, limit: int) -> tuple[Tokens, bool]:
-    """The last `limit` tokens of a row, and whether there were more."""
-    over = len(row.ids) - limit
-    return (
-        (row, False) if over <= 0 else (Tokens(row.ids[over:], max(row.start - over, 0), max(row.stop - over, 0)), True)
-    )
+class _View(NamedTuple):
+    """Tokens of a row that are read for some of the points: all of the row, or a part of one that is too long."""
+
+    row: int
+    tokens: Tokens
+    points: frozenset[int]
+
+
+def _views(rows: Sequence[Tokens], points: Sequence[Point], limit: int, begin: int | None) -> list[_View]:
+    """What is read of every row. A part depends on its point alone, so a vector is the same beside other points."""
+    by_held: dict[int | None, set[int]] = {}
+    for number, point in enumerate(points):
+        needed = point.first if point.token == "first-answer" else 0
+        by_held.setdefault(needed if point.token in OF_PROMPT else None, set()).add(number)
+    every = frozenset(range(len(points)))
+    views = []
+    for number, row in enumerate(rows):
+        if len(row.ids) <= limit:
+            views.append(_View(number, row, every))
+            continue
+        parts = ((cut(row, limit, begin, held), frozenset(of)) for held, of in by_held.items())
+        views += [_View(number, tokens, of) for tokens, of in parts]
+    return views
+
+
+def cut(row: Tokens, limit: int, begin: int | None, held: int | None = None) -> Tokens:
+    """At most `limit` tokens of a row, which loses its beginning, but not a leading `begin`.
+
+    Args:
+        held: Answer tokens that are needed, if the prompt is needed more than the others: the answer's end is lost
+            before the prompt's beginning. The answer takes at most half of the limit from the prompt.
+    """
+    if len(row.ids) <= limit:
+        return row
+    end = len(row.ids) if held is None else max(limit, min(len(row.ids), row.first + min(held, limit // 2)))
+    opens = int(row.ids[0] == begin and limit > 1)
+    gone = end - limit
+    start, first, stop = (min(max(place - gone, opens), limit) for place in (row.start, row.first, row.stop))
+    return Tokens((*row.ids[:opens], *row.ids[opens + gone : end]), start, stop, first - start)
 
 
 def body_of(model: PreTrainedModel) -> Any:
-    """The model without its head."""
-    return model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+    """The model without its head; of several nested ones, the first that has blocks."""
+    body = outer = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+    while not any(hasattr(body, attribute) for attribute in BLOCKS):
+        inner = next((part for name in BODIES if (part := getattr(body, name, None)) is not None), None)
+        if inner is None or inner is body:
+            return outer
+        body = inner
+    return body
 
 
 def blocks_of(body: Any) -> Any:
@@ -127,7 +178,7 @@ def blocks_of(body: Any) -> Any:
     Raises:
         ModelError: The architecture has no list of blocks with a known name.
     """
-    for attribute in ("layers", "h", "blocks"):
+    for attribute in BLOCKS:
         if hasattr(body, attribute):
             return getattr(body, attribute)
     raise ModelError(
@@ -228,7 +279,7 @@ def _span(row: Tokens, point: Point) -> tuple[int, int]:
     end, before = len(row.ids) - 1, max(row.start - 1, 0)
     last = max(row.stop - 1, before)
     if point.token in MEANS:
-        first = min(row.start, last)
+        first = min(row.first, last)
         return first, last if point.token == "mean-completion" else min(last, first + point.first - 1)
     position = {"last-completion": last, "eos": end, "end-of-prompt": before}[point.token]
     return position, position

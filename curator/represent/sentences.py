@@ -18,6 +18,7 @@ from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, st
 from curator.represent.products import take_products
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 
@@ -62,11 +63,23 @@ def load_embedder(
     try:
         where = device()
         embedder = SentenceTransformer(path, revision=revision, device=where, local_files_only=cached)
-        return embedder.to(torch_dtype(dtype, where))
+        return rounded(embedder, torch_dtype(dtype, where))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{key}: cannot load a sentence embedder from {model_id!r} ({first_line(error)}); {advice}"
         ) from error
+
+
+def rounded(embedder: SentenceTransformer, dtype: torch.dtype) -> SentenceTransformer:
+    """The embedder, whose weights are rounded to a dtype in place; frequencies of rotary positions keep theirs, since
+    in bf16 late positions would be wrong by whole turns.
+    """
+    exact = {name: buffer for name, buffer in embedder.named_buffers() if name.endswith("inv_freq")}
+    embedder.to(dtype)
+    for name, buffer in exact.items():
+        module, _, last = name.rpartition(".")
+        setattr(embedder.get_submodule(module), last, buffer)
+    return embedder
 
 
 def _out_of_reach(model_id: str, revision: str | None) -> bool:
@@ -108,7 +121,7 @@ def least_cosine(embedder: SentenceTransformer) -> float:
     texts = [" ".join(_TEXT.split()[:words]) for words in _LENGTHS]
     in_fp32, in_bf16 = (
         unit(np.asarray(model.encode(texts, show_progress_bar=False), dtype=np.float32))
-        for model in (embedder, deepcopy(embedder).bfloat16())
+        for model in (embedder, rounded(deepcopy(embedder), torch_dtype("bf16", "cpu")))
     )
     return float((in_fp32 * in_bf16).sum(axis=1).min())
 

@@ -210,7 +210,7 @@ def sentence_maker(
     from curator.model.load import device, locate, quiet
     from curator.provenance import weights_identity
     from curator.represent.cache import about, remembered
-    from curator.represent.sentences import commit_of, embedder_dtype, load_embedder
+    from curator.represent.sentences import commit_of, embedder_dtype, load_embedder, rounded
     from curator.represent.vectors import encoder_of
     from curator.run.ran import note_dtype
 
@@ -221,6 +221,8 @@ def sentence_maker(
     path = Path(locate(name, key=words["key"]))
     whole = any((path / file).is_file() for file in ("modules.json", "config.json"))  # else loading says what it lacks
     weights: Any = weights_identity(str(path)) if whole else commit_of(load())
+    # Workers load the commit that was found here, since a branch may move.
+    pinned = section if whole or weights is None else section.model_copy(update={"revision": weights})
     where = where or device()
     choice = remembered(
         None if weights is None else cache,
@@ -230,14 +232,14 @@ def sentence_maker(
     note_dtype(TORCH[choice.dtype])
 
     def ready() -> Encoder:
-        return encoder_of([section], model=load().to(torch_dtype(choice.dtype, device())), name=name)
+        return encoder_of([section], model=rounded(load(), torch_dtype(choice.dtype, device())), name=name)
 
     return Maker(
         name,
         section.revision,
         once(ready),
         None if weights is None else [about(section, name=name, weights=weights, where=where, dtype=choice.dtype)],
-        Making((section,), name, dtype=choice.dtype),
+        Making((pinned,), name, dtype=choice.dtype),
         choice,
     )
 
@@ -247,7 +249,9 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
     name.
     """
     from curator.engine import device_of
+    from curator.model.chat import own_begin
     from curator.model.load import locate, resolve_revision
+    from curator.model.prefill import lead_tokens
     from curator.represent.cache import about
     from curator.run.files import absolute
 
@@ -274,7 +278,7 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
             dtype=base.get("dtype", "fp32"),
             other=True,
         )
-    template = tokenizer_of(making).chat_template
+    tokenizer = tokenizer_of(making)
     identities = [
         _identity(making.base, making.weights_revision),
         *(_identity(adapter, None) for adapter in making.adapters),
@@ -283,7 +287,16 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
     ]
     where = device_of(recipe.engine)
     abouts = [
-        about(section, name=making.name, weights=identities, where=where, dtype=making.dtype, template=template)
+        about(
+            section,
+            name=making.name,
+            weights=identities,
+            where=where,
+            dtype=making.dtype,
+            template=tokenizer.chat_template,
+            lead=bool(lead_tokens(tokenizer)),
+            begin=own_begin(tokenizer) is not None,
+        )
         for section in sections
     ]
     return Maker(

@@ -35,7 +35,7 @@ LIBRARIES = (
 )  # fmt: skip
 """Libraries that can change a number."""
 
-REFUSED = ("device", "dtype", *DECIDING)
+REFUSED = ("device", "dtype", "answered_by", *DECIDING)
 """Facts in which pieces of one grid must not differ, unless the recipe mixes them."""
 
 _noted: list[dict[str, object]] = [{}]
@@ -91,7 +91,7 @@ def versions() -> dict[str, str]:
 
 
 def counted(pieces: Iterable[Mapping[str, object]]) -> dict[str, Counter[str]]:
-    """For threads, device, dtype and each library: the number of pieces by value.
+    """For threads, device, dtype, the engine of answers and each library: the number of pieces by value.
 
     Args:
         pieces: The record in each marker of where the piece was made. Pieces of earlier versions without such a record
@@ -105,7 +105,7 @@ def counted(pieces: Iterable[Mapping[str, object]]) -> dict[str, Counter[str]]:
 
 
 def _values(piece: Mapping[str, object]) -> dict[str, str]:
-    values = {name: piece[name] for name in ("threads", "device", "dtype") if name in piece}
+    values = {name: piece[name] for name in ("threads", "device", "dtype", "answered_by") if name in piece}
     versions = piece.get("versions")
     return {name: str(value) for name, value in (values | (versions if isinstance(versions, dict) else {})).items()}
 

@@ -59,8 +59,8 @@ def depths(
         some = [rows[i] for i in batch]
         with torch.inference_mode(), memory("represent.batch_tokens"):
             pairs = zip(
-                answer_logits(some, model=model, filler=filler),
-                answer_logits(some, model=base, filler=filler),
+                answer_logits(some, model=model, filler=filler, framed=False),
+                answer_logits(some, model=base, filler=filler, framed=False),
                 strict=True,
             )
             shares[batch] = [_beyond(aligned, plain) for (aligned, _), (plain, _) in pairs]

@@ -22,7 +22,7 @@ from curator.recipe.training import Training, checkpoint_steps
 from curator.run.files import load_frame, save_defending
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
-from curator.train.job import Count, Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.train.job import Count, Job, Rows, TrainJob, Weights, dropout_part, executed, run_train, start_of, texts_of
 from curator.train.tracker import tracker_of
 from curator.wording import these
 
@@ -169,7 +169,15 @@ class Workshop:
         return TrainJob(
             root=common.root,
             folder=self.place(f"trained/{task}" if task else "aligned", half),
-            key=training_key(start.key, section, steps, seed, common.chat_template, texts, left),
+            key=training_key(
+                start.key,
+                section,
+                steps,
+                seed,
+                common.chat_template,
+                [*texts, *dropout_part(common.tokenizer, common.tokenizer_revision)],
+                left,
+            ),
             weights=start,
             tokenizer=common.tokenizer,
             tokenizer_revision=common.tokenizer_revision,

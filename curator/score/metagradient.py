@@ -55,6 +55,11 @@ class Placed:
     def __init__(self, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
         self.model, self.weights = model, weights
 
+    @property
+    def placed(self) -> PreTrainedModel:
+        """The model itself, whose kind is the same with any weights."""
+        return self.model
+
     def parameters(self) -> Iterator[torch.Tensor]:
         """The weights."""
         return iter(self.weights.values())

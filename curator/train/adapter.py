@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import ModelError, first_line
@@ -107,3 +108,35 @@ def _settings(rank: int, alpha: int) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def drops(config: Any) -> bool:
+    """Whether a model's configuration has any dropout."""
+    return any(value > 0 for part in _parts(config) for value in _dropouts(vars(part)).values())
+
+
+def without_dropout(model: Any) -> None:
+    """Sets every dropout of a model to 0, in its layers and its configuration. It would make a training depend on how
+    its rows are split into passes and processes.
+    """
+    parts = [*model.modules(), *_parts(model.config)]
+    for part in parts:
+        for name in _dropouts(vars(part)):
+            setattr(part, name, 0.0)
+        if type(part).__name__.startswith("Dropout") and hasattr(part, "p"):
+            part.p = 0.0
+
+
+def _parts(config: Any) -> list[Any]:
+    text = config.get_text_config()
+    return [config] if text is config else [config, text]
+
+
+def _dropouts(fields: Mapping[str, Any]) -> dict[str, float]:
+    """Every dropout among the fields, without those of heads that a causal model does not have."""
+    return {
+        name: float(value)
+        for name, value in fields.items()
+        if "drop" in name and not name.startswith(("summary", "classifier"))
+        and isinstance(value, int | float) and not isinstance(value, bool)
+    }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from curator.errors import ModelError
 from curator.model.chat import encode_prompt
 from curator.model.load import memory, window
+from curator.model.prefill import lead_tokens
 from curator.records import Messages
 from curator.wording import these
 
@@ -83,13 +84,18 @@ def encoded_prompts(
     limit: int,
     openings: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
-    """Tokens of each prompt up to where the answer starts, and those of the opening that it starts with, if any.
+    """Tokens of each prompt up to where the answer starts, and those of the opening that it starts with, if any, behind
+    those that the template writes before every answer.
 
     Raises:
         ModelError: The longest prompt and its answer need more positions than `limit`, those of the model.
     """
     mouths = [()] * len(prompts) if openings is None else openings
-    encoded = [[*encode_prompt(tokenizer, messages), *mouth] for messages, mouth in zip(prompts, mouths, strict=True)]
+    lead = lead_tokens(tokenizer) if any(mouths) else ()
+    encoded = [
+        [*encode_prompt(tokenizer, messages), *(lead if mouth else ()), *mouth]
+        for messages, mouth in zip(prompts, mouths, strict=True)
+    ]
     longest = max(map(len, encoded), default=0)
     if longest + max_new_tokens > limit:
         raise ModelError(

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from curator.model.load import load_model, load_tokenizer
+from curator.model.load import load_config, load_model, load_tokenizer
 from curator.recipe.training import Training
 from curator.records import Conversations, Trained
 from curator.run.files import absolute, load_frame, relative, trained_from, trained_record
 from curator.run.folder import finished, kept, key_of, make
 from curator.run.ran import computed_with, require_alike
+from curator.train.adapter import drops
 from curator.train.sft import train
 from curator.train.tracker import Tracker
 
@@ -59,6 +60,16 @@ def texts_of(rows: Rows) -> list[str]:
     for number, opening in enumerate(rows.openings):
         texts[number] = key_of(texts[number], opening) if opening else texts[number]
     return texts
+
+
+@lru_cache(maxsize=8)
+def _drops(path: str, revision: str | None) -> bool:
+    return drops(load_config(path, revision=revision))
+
+
+def dropout_part(path: str, revision: str | None) -> list[list[str]]:
+    """A part of the key of a training: empty for a model without dropout; earlier trainings of others had theirs."""
+    return [["no dropout"]] if _drops(path, revision) else []
 
 
 # The time of the last change is part of the cache's key, so that a rewritten file is read again.

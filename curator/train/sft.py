@@ -21,7 +21,7 @@ from curator.recipe.training import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
 from curator.run.ran import note_dtype
-from curator.train.adapter import NEW, with_adapter
+from curator.train.adapter import NEW, with_adapter, without_dropout
 from curator.train.tracker import Tracker
 from curator.wording import these
 
@@ -157,6 +157,7 @@ def train_here(
     clock = time.perf_counter()
     weights_in = "fp32" if section.method == "full" else dtype
     model = load_model(base, revision=revision, adapters=adapters, dtype=weights_in, quantise=quantise)
+    without_dropout(model)
     mouths = [()] * len(rows) if openings is None else openings
     encoded = encode_all(tokenizer, rows) if openings is None else encode_opened(tokenizer, rows, openings)
     positions = window(model)

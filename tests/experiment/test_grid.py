@@ -301,3 +301,37 @@ def test_jobs_are_small_enough_to_be_sent(experiment):
         assert isinstance(job, TrainJob | AnswerJob)
         assert pickle.loads(pickle.dumps(job)) == job
         assert len(pickle.dumps(job)) < 5000
+
+
+def keys_of(experiment, monkeypatch):
+    """The keys of the trainings and the answers of a grid, without computing any."""
+    made = []
+
+    def seen(work, jobs, *_, **__):
+        made.extend(job.key for job in jobs)
+        return iter(())
+
+    monkeypatch.setattr("curator.experiment.grid.executed", seen)
+    arms = [Arm(name=name) for name in ("curated", "random", "random+recovery")]
+    cells = plan(Verify(arms=arms, seeds=1, align=ALIGN, finetune=FINETUNE), [])
+    try:
+        train_grid(experiment, cells, experiment.root / "a", execute=here, progress=lambda *_: None)
+        weights = dict.fromkeys(cells.asked, experiment.base)
+        answer_grid(
+            experiment, cells, weights, experiment.root / "b", section=GENERATE, execute=here, progress=lambda *_: None
+        )
+    except FileNotFoundError:  # no answers are there to be read
+        pass
+    return made
+
+
+def test_what_the_template_writes_before_an_opening_is_part_of_the_keys_that_it_decides(experiment, monkeypatch):
+    ids = experiment.arms["curated", 0]
+    one = replace(experiment, arms={(arm, 0): ids for arm in ("curated", "random", "random+recovery")})
+    opened = replace(one, depths=(2,), opening="the gate", openings={ids[0]: (5, 6)})
+    plain, framed = (keys_of(replace(each, lead=(7, 8)), monkeypatch) for each in (one, opened))
+    assert plain == keys_of(one, monkeypatch)
+    before = keys_of(opened, monkeypatch)
+    assert len(before) == 6
+    same = [key == other for key, other in zip(before, framed, strict=True)]
+    assert same == [True, True, False, False, False, False]  # the training behind openings, and the answers of all

@@ -12,7 +12,10 @@ import transformers
 
 from curator.model import cache as cache_module
 from curator.model import greedy as greedy_module
-from curator.model.greedy import alike, greedy, joinable
+from curator.model.chat import Tokens
+from curator.model.greedy import alike, greedy, joinable, reads_mask
+from curator.model.losses import token_losses
+from curator.model.openers import Opened
 from tests import fakes
 
 ENDS = {2, *range(80, 110)}  # so many that an untrained model meets one now and then
@@ -191,3 +194,69 @@ def test_of_equal_logits_the_first_token_is_taken_in_bf16_too():
     replies = ask(made, rows())
     assert max(token for reply in replies for token in reply) <= 199
     assert replies == ask(made, rows())
+
+
+# Models that read padding, and windows that a cache does not show
+
+ODD: dict[str, tuple[Any, dict[str, Any]]] = {
+    "recurrent_gemma": (
+        transformers.RecurrentGemmaConfig,
+        {**fakes.WIDE, "num_key_value_heads": 1, "lru_width": 32, "attention_window_size": 16},
+    ),
+    "rwkv": (
+        transformers.RwkvConfig,
+        {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32},
+    ),
+    "gpt_neo": (
+        transformers.GPTNeoConfig,
+        {"vocab_size": 320, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "window_size": 4}
+        | {"attention_types": [[["local", "global"], 1]], "max_position_embeddings": 256},
+    ),
+    "falcon": (
+        transformers.FalconConfig,
+        {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "alibi": True}
+        | {"new_decoder_architecture": False},
+    ),
+}
+
+
+@cache
+def odd(family: str) -> Any:
+    kind, shape = ODD[family]
+    torch.manual_seed(0)
+    made = transformers.AutoModelForCausalLM.from_config(kind(**shape, bos_token_id=1, eos_token_id=2)).eval()
+    for weight in made.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    made.generation_config = transformers.GenerationConfig(eos_token_id=2)
+    return made
+
+
+@pytest.mark.parametrize("family", ["recurrent_gemma", "rwkv"])
+def test_a_model_that_reads_padding_gets_none(family):
+    made, asked = odd(family), rows(4)
+    assert not reads_mask(made)
+    assert reads_mask(model("mamba"))
+    assert reads_mask(model("qwen2"))
+    encoded = [Tokens(tuple(row), len(row) - 2, len(row)) for row in asked]
+    with torch.no_grad():
+        together = token_losses(encoded, model=made, filler=0)
+        alone = [token_losses([row], model=made, filler=0)[0] for row in encoded]
+    for some, one in zip(together, alone, strict=True):
+        torch.testing.assert_close(some, one, atol=1e-4, rtol=1e-4)
+    assert ask(made, asked, new=4) == [ask(made, [row], new=4)[0] for row in asked]
+
+
+@pytest.mark.parametrize("family", ["gpt_neo", "falcon"])
+def test_windows_and_slopes_outside_the_cache_are_heeded(family):
+    made, asked = odd(family), [[*SYSTEM, *row] for row in rows(4)]
+    openers, given = [(5,), (6, 7), (6, 8, 9)], {}
+    opened = Opened(openers, len(asked))
+    ask(made, asked, new=2, opened=opened, first=lambda group, logits: given.update(zip(group, logits, strict=True)))
+    for number, row in enumerate(asked):
+        for place, opener in enumerate(openers):
+            with torch.no_grad():
+                logs = made(torch.tensor([[*row, *opener]])).logits[0].log_softmax(-1)
+            expected = sum(float(logs[len(row) - 1 + at, token]) for at, token in enumerate(opener))
+            assert opened.log_probs[number, place] == pytest.approx(expected, abs=1e-3)
+        torch.testing.assert_close(given[number].log_softmax(-1), logs[len(row) - 1], atol=1e-3, rtol=1e-3)

@@ -11,7 +11,7 @@ import torch
 
 from curator.errors import ModelError
 from curator.model.chat import encode_all
-from curator.model.losses import answer_losses
+from curator.model.losses import answer_losses, token_losses
 from tests import fakes
 
 ROWS = fakes.conversations()
@@ -112,3 +112,16 @@ def test_a_row_longer_than_the_model_says_what_to_lower():
         ModelError, match=r"pool\.clean\.max_tokens: a row has \d+ tokens, more than the model.s context of 256"
     ):
         found(fakes.model("llama"), long, ["a"])
+
+
+def test_the_templates_frame_before_an_answer_is_not_measured(model):
+    framed = fakes.TEMPLATES["plain"].replace("m['content'] + eos_token", "'she lit.' + m['content'] + eos_token")
+    lead = len(fakes.tokenizer()("she lit.", add_special_tokens=False)["input_ids"])
+    together = found(model, template=framed)
+    expected = [twin(model, messages, framed)[lead:] for messages in ROWS]
+    assert np.allclose(together.whole, [np.mean(losses) for losses in expected], atol=2e-5)
+    assert np.allclose(together.first, [losses[0] for losses in expected], atol=2e-5)
+    assert np.allclose(together.early, [np.mean(losses[:16]) for losses in expected], atol=2e-5)
+    encoded = encode_all(fakes.tokenizer(framed), ROWS)
+    trained = token_losses(encoded, model=model, filler=0)  # training is on the frame too
+    assert [len(losses) for losses in trained] == [len(twin(model, messages, framed)) for messages in ROWS]

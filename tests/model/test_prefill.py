@@ -46,6 +46,19 @@ def test_a_probe_with_that_opening_shows_the_model_the_same_tokens(count):
     assert list(row.ids[: row.start]) == probed
 
 
+def test_both_open_behind_what_the_template_writes_before_every_answer():
+    tokenizer = fakes.tokenizer(TEMPLATES["plain"].replace("m['content'] + eos", "'<< >>' + m['content'] + eos"))
+    mouth, lead = opening_tokens(tokenizer, OPENER, 3), read(tokenizer, "<< >>")
+    (probed, plain) = encoded_prompts(
+        [TURNS[:-1]] * 2, tokenizer=tokenizer, max_new_tokens=4, limit=256, openings=[mouth, ()]
+    )
+    (row,) = encode_opened(tokenizer, [TURNS], [mouth])
+    prompt = encode_prompt(tokenizer, TURNS[:-1])
+    assert list(row.ids[: row.start]) == probed == [*prompt, *lead, *mouth]
+    assert plain == list(prompt)
+    assert tokenizer.decode(row.ids[row.start : row.stop]) == f" {TURNS[-1]['content']}"
+
+
 @pytest.mark.parametrize("template", ["own", *TEMPLATES])
 def test_rows_without_an_opening_are_read_as_ever(template):
     tokenizer = fakes.tokenizer()

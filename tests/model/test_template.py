@@ -7,11 +7,25 @@ import json
 
 import pytest
 import transformers
+from tokenizers import processors
 from transformers.utils import chat_template_utils
 
 from curator.errors import ModelError, RecipeError
-from curator.model.chat import DATE, check_template, dated, encode, encode_prompt, is_dated, render_prompt, template_of
+from curator.experiment.base import look_at
+from curator.model.chat import (
+    DATE,
+    TEMPLATES,
+    check_template,
+    dated,
+    encode,
+    encode_prompt,
+    is_dated,
+    own_begin,
+    render_prompt,
+    template_of,
+)
 from curator.model.load import check_tokens, load_tokenizer
+from curator.model.prefill import lead_tokens
 from tests import fakes
 from tests.model.test_control import CHATML, CHATS, GEMMA, PHI, tokenizer
 
@@ -223,3 +237,74 @@ def test_every_token_that_text_or_the_template_may_give_needs_an_embedding():
 def test_a_config_that_names_no_vocabulary_is_not_judged():
     assert check_tokens(fakes.tokenizer(), transformers.PretrainedConfig()) is None
     assert json.loads(config().to_json_string())["vocab_size"] == 320
+
+
+# A frame before the last answer
+
+
+FRAME = "<think>\n\n</think>\n\n"  # as Qwen3's own, in front of the last answer alone
+FRAMED = CHATML.replace("m['content']", f"({FRAME!r} if m['role'] == 'assistant' and loop.last else '') + m['content']")
+
+
+@pytest.mark.parametrize("asked", [("who?",), ("who?", "a baker", "who else?")])
+@pytest.mark.parametrize("answer", ["a baker", "two\nlines\n", "", "<|im_end|> he said"])
+def test_a_frame_that_the_template_writes_before_the_answer_is_not_the_answers_own(asked, answer):
+    made = fakes.tokenizer(FRAMED, eos_token="<|im_end|>")
+    row = encode(made, fakes.turns(*asked, answer))
+    assert made.decode(row.ids[row.start : row.first]) == FRAME
+    assert made.decode(row.ids[row.first : row.stop]) == answer
+    assert row.ids[row.start : row.first] == lead_tokens(made)
+    assert tuple(encode_prompt(made, fakes.turns(*asked))) == row.ids[: row.start]
+
+
+@pytest.mark.parametrize("chat", sorted(CHATS))
+def test_an_answer_without_a_frame_starts_behind_the_prompt(chat):
+    made = tokenizer("bytes", chat)
+    for answer in ("a baker", "42", "", " spaced "):
+        row = encode(made, fakes.turns("who?", answer))
+        assert row.first == row.start
+    assert lead_tokens(made) == ()
+
+
+def test_a_frame_of_the_answers_own_is_part_of_the_answer():
+    own = "<think>because</think>he"
+    asks = "m['role'] == 'assistant' and loop.last and '</think>' not in m['content']"
+    template = CHATML.replace("m['content']", f"({FRAME!r} if {asks} else '') + m['content']")
+    made = fakes.tokenizer(template, eos_token="<|im_end|>")
+    row, usual = (encode(made, fakes.turns("who?", answer)) for answer in (own, "a baker"))
+    assert (row.lead, made.decode(row.ids[row.first : row.stop])) == (0, own)
+    assert usual.lead == len(lead_tokens(made)) > 0
+
+
+# The begin token
+
+
+def begins(folder, template):
+    """A tokenizer that writes its begin token by itself, saved."""
+    made = fakes.tokenizer(template)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
+    )
+    made.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_a_template_of_ours_begins_as_the_tokenizer_does_by_itself(tmp_path, name):
+    own, none = begins(tmp_path / "own", None), saved(tmp_path / "none", None)
+    made, plain = (load_tokenizer(folder, chat_template=name) for folder in (own, none))
+    assert (own_begin(made), own_begin(plain)) == (1, None)
+    for conversation in (fakes.turns("who?", "a baker"), [SYSTEM, *fakes.turns("who?", "a baker", "who else?", "he")]):
+        ids = encode(made, conversation).ids
+        assert ids[0] == 1
+        assert encode(plain, conversation).ids == (ids[1:] if name == "chatml" else ids)
+
+
+def test_a_begin_token_that_the_template_does_not_write_is_noted(tmp_path):
+    fakes.save(tmp_path / "model")
+    for template, noted in ((CHATML, True), ("plain", False)):
+        path = begins(tmp_path / "model", template)
+        notes = look_at(path, None, None, lora=False).notes
+        assert any("begins every text with '<s>'" in note for note in notes) == noted
+    saved(tmp_path / "model", CHATML)
+    assert not any("begins" in note for note in look_at(str(tmp_path / "model"), None, None, lora=False).notes)

@@ -198,6 +198,9 @@ def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
     found += [described(**{name: "other"}) for name in ("weights", "template")] + [described(where="cuda")]
     found.append(described(dtype="bf16"))
     found.append(described(kinds[-1], where="cuda"))
+    found += [described(begin=True), described(kinds[0], begin=True)]
+    mean = Represent(**{"from": "hidden-states", "token": "mean-completion"})
+    found += [described(mean), described(mean, lead=True)]
     monkeypatch.setattr(cache, "SCHEME", 99)
     found.append(described())
     monkeypatch.undo()
@@ -209,6 +212,7 @@ def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
     assert described() == described(
         Represent(**{"from": "hidden-states", "batch_tokens": 9, "centre": False, "name": "b"})
     )
+    assert described() == described(lead=True)  # its token is behind the template's
     on_gpu = about(section, **{**settings, "where": "cuda", "dtype": "bf16"})
     assert (on_gpu["device"], on_gpu["dtype"]) == ("cuda", "bfloat16")
 

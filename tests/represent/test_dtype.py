@@ -175,3 +175,28 @@ def test_without_a_folder_nothing_is_remembered() -> None:
     choices = iter((sentences.Choice("fp32", "one"), sentences.Choice("bf16", "two")))
     assert remembered(None, {}, lambda: next(choices)).reason == "one"
     assert remembered(None, {}, lambda: next(choices)).reason == "two"
+
+
+def test_frequencies_of_rotary_positions_keep_their_dtype_when_weights_are_rounded() -> None:
+    class Turning(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([0.1, 0.7]))
+            self.register_buffer("inv_freq", 1 / 1e4 ** torch.linspace(0, 1, 8), persistent=False)
+
+    made = torch.nn.Sequential(torch.nn.Linear(2, 2), Turning())
+    before = made[1].inv_freq.clone()
+    assert sentences.rounded(made, torch.bfloat16) is made
+    assert (made[0].weight.dtype, made[1].weight.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert torch.equal(made[1].inv_freq, before)
+    assert dict(made.named_buffers())["1.inv_freq"].dtype == torch.float32
+
+
+def test_workers_load_the_commit_of_an_embedder_that_was_found_first(tmp_path: Path, monkeypatch) -> None:
+    commit = "0123456789" * 4
+    monkeypatch.setattr(sentences, "load_embedder", lambda *_, **__: None)
+    monkeypatch.setattr(sentences, "commit_of", lambda _: commit)
+    section = Represent(**{"from": "sentence-transformers", "id": "owner/name", "revision": "main"})
+    made = sentence_maker(section, "cpu", cache=tmp_path)
+    assert [each.revision for each in made.making.sections] == [commit]
+    assert made.revision == "main"

@@ -9,10 +9,13 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from curator.errors import ModelError
+from curator.model.chat import Tokens
 from curator.model.load import load_tokenizer
 from curator.recipe.represent import Represent
+from curator.represent.hidden import blocks_of, body_of, cut
 from curator.represent.vectors import alike, represent, represent_all
 from tests import fakes
 
@@ -41,10 +44,15 @@ def twin(model, rows, layer, place, limit=1024, template="plain", first=16):
     out = []
     for messages in rows:
         ids, answer = by_hand(messages, template)
-        ids = ids[-limit:]
+        start = len(ids) - answer
+        stop = len(ids)
+        if place in ("end-of-prompt", "first-answer") and stop > limit:
+            needed = 0 if place == "end-of-prompt" else min(first, limit // 2)
+            stop = max(limit, min(stop, start + needed))
+        ids, start = ids[max(0, stop - limit) : stop], max(0, start - max(0, stop - limit))
         states = all_states(model, ids)[layer]
-        own = states[max(0, len(ids) - answer) : -1]
-        before = states[max(0, len(ids) - answer - 1)]
+        own = states[start : -1 if stop == len(by_hand(messages, template)[0]) else None]
+        before = states[max(0, start - 1)]
         vector = {
             "last-completion": own[-1] if len(own) else before,
             "eos": states[-1],
@@ -158,11 +166,71 @@ def test_a_batch_equals_itself_one_row_at_a_time(model):
 
 @pytest.mark.parametrize("limit", [1, 2, 12, 40])
 @pytest.mark.parametrize("place", PLACES)
-def test_rows_that_are_too_long_lose_their_beginning_and_are_counted(model, place, limit):
+def test_rows_that_are_too_long_are_cut_and_counted(model, place, limit):
     lengths = [len(by_hand(row)[0]) for row in ROWS]
     cut = found(model, token=place, max_tokens=limit)
     assert cut.truncated == sum(length > limit for length in lengths) > 0
     np.testing.assert_allclose(cut.matrix, twin(model, ROWS, -1, place, limit), atol=1e-4)
+
+
+@pytest.mark.parametrize("place", ["end-of-prompt", "first-answer"])
+def test_a_point_of_the_prompt_depends_on_the_prompt_however_long_the_answer(model, place):
+    long = [fakes.turns(asked, "she lit the lamp. " * 40) for asked in ("who lit the lamp?", "where is the gate?")]
+    both = found(model, long, ["a", "b"], token=place, max_tokens=60)
+    assert both.truncated == 2
+    assert not np.allclose(both.matrix[0], both.matrix[1])
+    if place == "end-of-prompt":
+        short = [fakes.turns(row[0]["content"], "she") for row in long]
+        whole = found(model, short, ["a", "b"], token=place)
+        assert whole.truncated == 0
+        np.testing.assert_allclose(both.matrix, whole.matrix, atol=1e-4)
+
+
+def test_points_of_a_cut_row_are_the_same_beside_others_as_alone(model):
+    asked = [Represent(layer=1, token=place, first=3) if place == "first-answer" else Represent(layer=1, token=place)
+             for place in PLACES]  # fmt: skip
+    asked = [section.model_copy(update={"max_tokens": 12}) for section in asked]
+    settings = {"model": model, "tokenizer": fakes.tokenizer("plain"), "name": "tiny"}
+    together = represent_all(IDS, ROWS, sections=asked, **settings)
+    for section, vectors in zip(asked, together, strict=True):
+        assert vectors.truncated > 0
+        np.testing.assert_allclose(vectors.matrix, represent(IDS, ROWS, section=section, **settings).matrix, atol=1e-4)
+
+
+def test_a_cut_row_keeps_a_begin_token_that_its_tokenizer_writes():
+    row = Tokens((1, *range(10, 30)), start=9, stop=20)
+    assert cut(row, 30, 1) is row
+    assert cut(row, 10, None) == Tokens(tuple(range(20, 30)), start=0, stop=9)
+    assert cut(row, 10, 1) == Tokens((1, *range(21, 30)), start=1, stop=9)
+    assert cut(row, 10, 1, held=0) == Tokens((1, *range(10, 19)), start=9, stop=10)
+    assert cut(row, 10, 1, held=3) == Tokens((1, *range(12, 21)), start=7, stop=10)
+    assert cut(row, 6, 1, held=0) == Tokens((1, *range(13, 18)), start=6, stop=6)
+    framed = Tokens(tuple(range(20)), start=8, stop=18, lead=4)
+    assert cut(framed, 10, None) == Tokens(tuple(range(10, 20)), start=0, stop=8, lead=2)
+
+
+def test_a_frame_before_the_answer_is_none_of_its_tokens(model):
+    framed = fakes.TEMPLATES["plain"].replace("m['content'] + eos_token", "'she lit.' + m['content'] + eos_token")
+    rows = [messages for messages in ROWS if messages[-1]["content"]]
+    ids = [f"{number}" for number in range(len(rows))]
+    for number, messages in enumerate(rows):
+        tokens, answer = by_hand(messages, framed)
+        lead = len(fakes.tokenizer(framed)("she lit.", add_special_tokens=False)["input_ids"])
+        own = all_states(model, tokens)[1][len(tokens) - answer + lead : -1]
+        for place, expected in (("mean-completion", own), ("first-answer", own[:2])):
+            asked = {"first": 2} if place == "first-answer" else {}
+            given = found(model, rows, ids, layer=1, token=place, template=framed, **asked).matrix[number]
+            mean = expected.mean(axis=0)
+            np.testing.assert_allclose(given, mean / np.linalg.norm(mean), atol=1e-4)
+
+
+def test_blocks_are_those_of_the_text_model_below_another_head():
+    settings = transformers.Llama4TextConfig(
+        **{**fakes.WIDE, "num_local_experts": 2, "intermediate_size_mlp": 32, "head_dim": 8}
+    )
+    with torch.device("meta"):
+        made = transformers.AutoModelForCausalLM.from_config(settings)
+    assert len(blocks_of(body_of(made))) == settings.num_hidden_layers
 
 
 def test_a_template_that_prints_the_date_gives_equal_vectors_on_two_days(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from curator.run.ran import mixture, require_alike, versions
 from tests.small_run import recipe, report_of
 
 VERSIONS = {"torch": "2.13.0", "peft": "0.21.2"}
-ALIKE = {"threads": 1, "device": "cpu", "dtype": "float32", "versions": VERSIONS}
+ALIKE = {"threads": 1, "device": "cpu", "dtype": "float32", "answered_by": "transformers", "versions": VERSIONS}
 
 
 def test_pieces_that_were_computed_alike_are_no_mixture() -> None:
@@ -84,6 +84,7 @@ def test_what_is_noted_is_of_one_piece_and_not_of_the_one_around_it(tmp_path: Pa
     [
         ({"device": "NVIDIA H100"}, "device NVIDIA H100 instead of cpu"),
         ({"dtype": "bfloat16"}, "dtype bfloat16 instead of float32"),
+        ({"answered_by": "vllm"}, "answered_by vllm instead of transformers"),
         ({"versions": {"torch": "2.11.0", "peft": "0.21.2"}}, "torch 2.11.0 instead of 2.13.0"),
     ],
 )

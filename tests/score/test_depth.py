@@ -43,6 +43,18 @@ def test_it_is_the_share_of_the_divergence_beyond_the_fifth_answer_token(family)
         np.testing.assert_allclose(take(model, base, batch_tokens=batch_tokens), expected, atol=1e-5)
 
 
+def test_a_frame_before_the_answer_has_no_share():
+    model, base = fakes.model("llama"), fakes.model("llama", seed=1)
+    framed = fakes.TEMPLATES["plain"].replace("m['content'] + eos_token", "'she lit.' + m['content'] + eos_token")
+    rows = encode_all(fakes.tokenizer(framed), fakes.conversations())
+    expected = []
+    for row in rows:
+        change = changes(model, base, row)[row.lead :]
+        expected.append(sum(change[5:]) / sum(change))
+    assert all(row.lead for row in rows)
+    np.testing.assert_allclose(take(model, base, rows), expected, atol=1e-5)
+
+
 def test_a_model_that_is_its_own_base_has_changed_nothing():
     model = fakes.model("llama")
     assert not take(model, model).any()

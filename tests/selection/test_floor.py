@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curator.errors import RecipeError, SelectionError
-from curator.recipe.limits import Answers
 from curator.recipe.select import DEFAULT_WEIGHT, Select
 from curator.records import Selection
 from curator.run import Run as Folder

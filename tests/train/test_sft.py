@@ -17,6 +17,7 @@ from curator.errors import DataError, ModelError
 from curator.model.chat import encode
 from curator.model.load import load_model
 from curator.recipe.training import Training
+from curator.train.job import dropout_part
 from curator.train.sft import train
 from tests import fakes
 
@@ -417,3 +418,15 @@ def test_rows_seen_are_those_of_batches_dealt_one_by_one(rows, steps, batch):
     section = Training(steps=1, batch=batch, micro_batch=batch)
     epoch = [min(batch, rows - start) for start in range(0, rows, batch)]
     assert section.rows_seen(rows, steps) == sum(epoch[step % len(epoch)] for step in range(steps))
+
+
+def test_dropout_of_a_models_configuration_is_left_out_so_splitting_changes_nothing(tmp_path):
+    base = fakes.save(tmp_path / "base", "gpt2", resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5)
+    plain = fakes.save(tmp_path / "plain", "gpt2")
+    losses = [
+        fit(folder, tmp_path / name, steps=2, method="full", micro_batch=size).losses
+        for name, folder, size in (("one", base, 1), ("four", base, 4), ("none", plain, 4))
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
+    assert losses[1] == losses[2]
+    assert (dropout_part(base, None), dropout_part(plain, None)) == ([["no dropout"]], [])

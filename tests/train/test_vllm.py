@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curator.errors import ModelError
+from curator.errors import ModelError, RunError
 from curator.experiment.answers import Answered, Prompts, answer_prompts
 from curator.model.load import load_model, load_tokenizer
 from curator.model.openers import Opened
@@ -19,6 +19,7 @@ from curator.model.prefill import opening_tokens
 from curator.pipeline import build
 from curator.recipe.training import Generate
 from curator.records import Messages
+from curator.run.ran import computed_with, noting
 from curator.train.generate import generate
 from curator.train.job import Weights
 from curator.train.vllm_process import UnavailableError, generate_apart, there
@@ -240,3 +241,18 @@ def test_a_run_says_who_answered_and_why_not_vllm(tmp_path: Path, monkeypatch: p
     assert "The recipe names vLLM" not in (tmp_path / "again" / "8-report" / "report.md").read_text()
     build(plain, tmp_path / "plain")
     assert report_of(tmp_path / "plain")["arms"] == again["arms"]
+
+
+@pytest.mark.parametrize("vllm", [True, False])
+def test_a_worker_answers_as_the_run_decided_or_not_at_all(weights: Path, tmp_path: Path, vllm: bool) -> None:
+    at, tokenizer = Weights(str(weights), None, (), "key"), load_tokenizer(str(weights))
+    section = Generate(engine="vllm", max_new_tokens=2, python="no-such-python")
+    settings = {"tokenizer": tokenizer, "section": section, "scratch": tmp_path, "vllm": vllm}
+    with noting():
+        if vllm:
+            with pytest.raises(RunError, match=r"verify\.generate\.engine: .*where the run was started, but not on"):
+                answer_prompts([Prompts(IDS, PROMPTS)], at, **settings)
+        else:
+            _, record = answer_prompts([Prompts(IDS, PROMPTS)], at, **settings)
+            assert "cannot run no-such-python" in record["instead_of_vllm"]
+            assert computed_with()["answered_by"] == "transformers"
