@@ -36,7 +36,7 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 8,
+    "pool": 9,
     "represent": 4,
     "scores": 3,
     "select": 9,
