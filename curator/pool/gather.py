@@ -10,7 +10,7 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.decontaminate import ProbeIndex
-from curator.pool.ledger import BENIGN, HARMFUL, Ledger, ReadAll
+from curator.pool.ledger import BENIGN, HARMFUL, TEST, Ledger, ReadAll
 from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, regime_rows
 from curator.pool.rows import with_tokens
@@ -33,7 +33,7 @@ class Gathered(NamedTuple):
         dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is `pool`,
             `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`, `harmful
             probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources), `split`
-            (its prompt is a test row's), `leak` (its prompt belongs to an earlier role, or it contains a probe; `match`
+            (it holds a test row's prompt), `leak` (its prompt belongs to an earlier role, or it contains a probe; `match`
             is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and `rows` (not among those
             taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
@@ -68,8 +68,8 @@ def gather(
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
     chosen by hash. A prompt in several roles stays in the first of these: harmful probes, benign probes, tasks, pool
     (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same if they are equal
-    after Unicode NFC and folded white space; a conversation also contains the prompts of its earlier turns. Training
-    rows are also dropped if they contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic
+    after Unicode NFC and folded white space. A conversation also contains the prompts of its earlier turns: no role has
+    one that holds a probe or a test row's prompt (see `Ledger.unclaimed`). Training rows are also dropped if they contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic
     duplicates are dropped from the pool.
 
     Args:
@@ -104,7 +104,7 @@ def gather(
     # All tasks' test rows before any training rows: no task may train on another's test.
     tests = {task.name: test_rows(ledger, task, everything[task.name]) for task in tasks}
     for name, rows in tests.items():
-        ledger.claim(f"test of {name}", rows)
+        ledger.claim(TEST + name, rows)
     trains = {task.name: train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
     for name, rows in trains.items():
         ledger.claim(f"task {name}", rows)
@@ -211,7 +211,7 @@ def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl
             )
         chosen = by_hash(everything["id"], count, seed=ledger.seed, purpose="test")
         return everything.filter(pl.col("id").is_in(list(chosen)))
-    role = f"test of {task.name}"
+    role = TEST + task.name
     rows = ledger.read(role, [task.train.model_copy(update={"split": task.test.split, "rows": None})])
     if rows.height < count:
         raise DataError(

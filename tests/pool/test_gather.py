@@ -137,6 +137,52 @@ def test_no_task_trains_on_a_prompt_of_any_tasks_test_rows(
     assert set(split["match"]) <= {*found.data.tasks[0].test["id"], *found.data.tasks[1].test["id"]}
 
 
+def talk(*turns: str) -> dict[str, object]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[number % 2], "content": text} for number, text in enumerate(turns)]}
+
+
+def test_a_conversation_with_a_test_rows_prompt_is_left_out_of_training_and_pool(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    asked = [f"tell me about thing {number}" for number in range(20)]
+    task = [talk(text, f"it is {text}") for text in asked]
+    task += [talk(text, f"it is {text}", "continue", f"more of {text}") for text in asked]
+    pool = [talk("good day to you all", "hello", text, f"it is {text}", "go on", f"more of {text}") for text in asked]
+    found = gather(
+        pool=PoolSection(sources=[lines(pool, "pool.jsonl")], clean=Clean(near_duplicates=None, decontaminate=None)),
+        tasks=[TaskSection(name="few", train=lines(task, "a.jsonl"), test=HeldOut(rows=12))],
+        weights={"few": 1.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    (few,) = found.data.tasks
+    held_out = {messages[0]["content"] for messages in few.test["messages"] if len(messages) == 2}
+    assert len(held_out) > 2
+    trained = [messages for messages in few.train["messages"] if messages[0]["content"] in held_out]
+    assert trained == []
+    assert {messages[2]["content"] for messages in found.data.pool.rows["messages"]} == set(asked) - held_out
+    (reason,) = set(found.dropped.filter(pl.col("role") == "pool")["reason"])
+    assert reason == "one of its prompts also stands in: test of few"
+
+
+def test_a_short_turn_of_a_conversation_is_no_test_rows_prompt(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    task = [talk("go on", "certainly"), *(talk(f"tell me about {number}", f"it is {number}") for number in range(3))]
+    pool = [talk("a story of an owl please", "once", "go on", "upon"), talk("go on", "certainly not")]
+    found = gather(
+        pool=PoolSection(sources=[lines(pool, "pool.jsonl")]),
+        tasks=[TaskSection(name="few", train=lines(task, "a.jsonl"), rows=1, test=HeldOut(rows=3))],
+        weights={"few": 1.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    assert [messages[0]["content"] for messages in found.data.pool.rows["messages"]] == ["a story of an owl please"]
+
+
 def test_the_same_source_in_two_tasks_has_the_same_test_rows(
     lines: Callable[..., Source], count_words: Callable[..., list[int]]
 ) -> None:
