@@ -15,6 +15,7 @@ from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, regime_rows
 from curator.pool.rows import with_tokens
 from curator.pool.semantic import semantic_duplicates
+from curator.recipe.model import Instruction
 from curator.recipe.pool import Decontaminate, PoolSection
 from curator.recipe.probes import Probes
 from curator.recipe.source import Source, of_regime
@@ -23,6 +24,9 @@ from curator.recipe.verify import Keep
 from curator.records import Conversations, CountTokens, Data, Drop, Embed, Pool, Task, no_rows
 from curator.seeds import by_hash
 from curator.wording import these
+
+INSTRUCTIONS = "instructions"
+"""Role of the rows that the base is tuned on."""
 
 
 class Gathered(NamedTuple):
@@ -95,16 +99,7 @@ def gather(
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
     # The first role that claims a prompt keeps it, so from here on the order of the statements matters.
-    harmful = probe_rows(ledger, HARMFUL, probes.harmful)
-    ledger.claim(HARMFUL, harmful)
-    benign = probe_rows(ledger, BENIGN, probes.benign)
-    ledger.claim(BENIGN, benign)
-    if pool.clean.decontaminate is not None:
-        ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], pool.clean.decontaminate)
-    # All tasks' test rows before any training rows: no task may train on another's test.
-    tests = {task.name: test_rows(ledger, task, everything[task.name]) for task in tasks}
-    for name, rows in tests.items():
-        ledger.claim(TEST + name, rows)
+    harmful, benign, tests = claim_evaluation(ledger, tasks, everything, probes, pool.clean.decontaminate)
     trains = {task.name: train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
     for name, rows in trains.items():
         ledger.claim(f"task {name}", rows)
@@ -161,6 +156,34 @@ def gather(
     )
     resolved = {role: {"sources": ledger.sources[role], **ledger.counts(role)} for role in ledger.sources}
     return Gathered(data, ledger.drops(), resolved)
+
+
+def claim_evaluation(
+    ledger: Ledger,
+    tasks: Sequence[TaskSection],
+    everything: Mapping[str, pl.DataFrame],
+    probes: Probes,
+    decontaminate: Decontaminate | None,
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Harmful and benign probes and the test rows of each task, which claim their prompts before any rows to train on:
+    no task may train on another's test.
+
+    Args:
+        everything: Rows of each task's source by its name.
+
+    Raises:
+        DataError: There are too few.
+    """
+    harmful = probe_rows(ledger, HARMFUL, probes.harmful)
+    ledger.claim(HARMFUL, harmful)
+    benign = probe_rows(ledger, BENIGN, probes.benign)
+    ledger.claim(BENIGN, benign)
+    if decontaminate is not None:
+        ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], decontaminate)
+    tests = {task.name: test_rows(ledger, task, everything[task.name]) for task in tasks}
+    for name, rows in tests.items():
+        ledger.claim(TEST + name, rows)
+    return harmful, benign, tests
 
 
 def refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
@@ -259,6 +282,30 @@ def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
             f"({ledger.account('keep')}); set verify.keep.rows to at most {rows.height:,}, or give more rows"
         )
     return ledger.take("keep", rows, keep.rows, purpose="keep")
+
+
+def instruction_rows(ledger: Ledger, instruction: Instruction) -> pl.DataFrame:
+    """The rows that the base is tuned on, chosen by hash among those that hold no prompt that `ledger` has claimed: no
+    probe, and no test row's prompt.
+
+    Raises:
+        DataError: There are too few.
+    """
+    wanted = instruction.rows
+    while True:
+        source = instruction.data.model_copy(update={"rows": wanted})
+        read = ledger.read(INSTRUCTIONS, [source])
+        rows = ledger.unclaimed(INSTRUCTIONS, read, stage="leak")
+        lacking = instruction.rows - rows.height
+        if lacking <= 0 or read.height < wanted:
+            break
+        wanted += 2 * lacking  # more rows of the same order
+    if lacking > 0:
+        raise DataError(
+            f"found {these(rows.height, 'usable row', 'usable rows')} in {instruction.data.label}, but rows is "
+            f"{instruction.rows:,} ({ledger.account(INSTRUCTIONS)}); lower rows, or add data"
+        )
+    return ledger.take(INSTRUCTIONS, rows, instruction.rows, purpose="rows")
 
 
 def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataFrame:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from curator.errors import DataError
 from curator.pool import ledger as ledgers
-from curator.pool.gather import Gathered, gather
+from curator.pool.gather import Gathered, claim_evaluation, gather, instruction_rows
 from curator.recipe import Probes
+from curator.recipe.model import Instruction
 from curator.recipe.pool import Clean, Decontaminate, PoolSection
 from curator.recipe.source import Source
 from curator.recipe.task import TaskSection
@@ -165,6 +166,31 @@ def test_a_conversation_with_a_test_rows_prompt_is_left_out_of_training_and_pool
     assert {messages[2]["content"] for messages in found.data.pool.rows["messages"]} == set(asked) - held_out
     (reason,) = set(found.dropped.filter(pl.col("role") == "pool")["reason"])
     assert reason == "one of its prompts also stands in: test of few"
+
+
+def test_the_base_is_tuned_on_no_probe_and_no_prompt_of_a_test_row(lines: Callable[..., Source]) -> None:
+    data = [talk(f"tell me about thing {n}", "told") for n in range(30)]
+    data += [talk("what of the old mill of probe 7 here", "that"), *(talk(f"ask {n} of them", "this") for n in range(30))]
+    source = lines(data, "data.jsonl")
+    task = TaskSection(name="few", train=lines(data[:30], "a.jsonl"), test=HeldOut(rows=12))
+    plain = instruction_rows(ledgers.Ledger(Path(), 0), Instruction(data=source, rows=20))
+    assert plain.height == 20
+
+    ledger = ledgers.Ledger(Path(), 0)
+    everything = {"few": ledger.read("task few", [task.train])}
+    probes = Probes(harmful=[lines([{"prompt": "what of the old mill of probe 7 here"}], "probes.jsonl")])
+    _, _, tests = claim_evaluation(ledger, [task], everything, probes, Decontaminate())
+    for count in (20, 48):
+        rows = instruction_rows(ledger, Instruction(data=source, rows=count))
+        assert rows.height == count
+        assert not prompts(rows) & {*prompts(tests["few"]), "what of the old mill of probe 7 here"}
+        left = ledger.drops(["instructions"]).filter(stage="leak").height
+        assert ledger.counts("instructions") == {"read": 61, "kept": count, "dropped": 61 - count}
+        unclaimed = set(plain["id"]) - set(ledger.drops(["instructions"]).filter(stage="leak")["match"])
+        assert set(rows["id"]) >= unclaimed - set(tests["few"]["id"])
+    assert left == 13
+    with pytest.raises(DataError, match=r"^found 48 usable rows in data.jsonl, but rows is 49 \(61 read; dropped: 13 leak\)"):
+        instruction_rows(ledger, Instruction(data=source, rows=49))
 
 
 def test_a_short_turn_of_a_conversation_is_no_test_rows_prompt(
