@@ -157,8 +157,8 @@ class _Roles:
             instruction_rows(self.ledger, instruction)
         if left := self.ledger.drops([INSTRUCTIONS]).filter(stage="leak").height:
             sentence = (
-                f"{these(left, 'row holds', 'rows hold')} a probe or the prompt of a test row, and the base is not tuned "
-                "on such rows"
+                f"{these(left, 'row holds', 'rows hold')} a probe or the prompt of a test row, and the base is not "
+                "tuned on such rows"
             )
             self.warnings.append((("model", "instruction", "data"), sentence))
 

@@ -69,7 +69,7 @@ def test_it_passes_check_at_once_and_holds_what_the_files_hold(files: Path) -> N
     assert recipe.select.k == 40  # a fifth of 200 rows
     assert recipe.select.answers is not None
     assert recipe.select.answers.shares == {}  # every answer begins alike
-    assert (recipe.tasks[0].name, recipe.tasks[0].rows, recipe.tasks[0].test.rows) == ("task", 72, 18)
+    assert (recipe.tasks[0].name, recipe.tasks[0].rows, recipe.tasks[0].test.rows) == ("task", None, 18)
     assert recipe.tasks[0].train.columns == {"prompt": "dialogue", "response": "summary"}
     assert [source.file for source in recipe.probes.harmful] == ["harmful.txt"]
     text = Path("mine.yaml").read_text()
@@ -197,3 +197,35 @@ def test_two_tasks_of_one_name_and_names_of_other_scripts_are_told_apart(files: 
     assert made.exit_code == 0, made.output
     names = [task.name for task in read("mine.yaml").tasks]
     assert len(set(names)) == 3
+
+
+def test_what_is_drafted_leaves_room_for_what_other_roles_have(files: Path) -> None:
+    def write(name: str, rows: list[tuple[str, str]]) -> None:
+        Path(name).write_text("".join(json.dumps({"instruction": a, "output": b}) + "\n" for a, b in rows))
+
+    asked = [f"count the loaves of baker {number} in town" for number in range(50)]
+    write("twice.jsonl", [(text, f"{text} {answer}") for text in asked for answer in ("one", "two")])
+    write("keep.jsonl", [(text, "three") for text in (*asked[:3], *(f"name the owl of tower {n}" for n in range(60)))])
+    for name in ("twice.jsonl", "\U0001f600.jsonl", "anticipated.jsonl"):
+        write(name, [(text, f"{text} {answer}") for text in asked for answer in ("one", "two")])
+        words = ["--pool", "safety rows.json", "--task", name, "--keep", "keep.jsonl", "--model", "sandbox:"]
+        made = run(
+            "new", "own", *words, "--harmful", "harmful.txt", "--benign", "benign.txt", "--out", f"{len(name)}.yaml"
+        )
+        assert made.exit_code == 0, made.output
+        checked = run("check", f"{len(name)}.yaml")
+        assert checked.exit_code == 0, checked.output
+        recipe = read(f"{len(name)}.yaml")
+        assert (recipe.tasks[0].rows, recipe.verify.keep.rows) == (None, 60)
+    write("keep.jsonl", [(text, "three") for text in asked])
+    refused = run("new", "other", *words)
+    assert refused.exit_code != 0
+    assert "also stand in the pool" in str(refused.exception) + refused.output
+
+
+def test_of_a_large_task_a_number_of_rows_is_taken(files: Path) -> None:
+    rows = [{"instruction": f"count the loaves of baker {number}", "output": "so"} for number in range(600)]
+    Path("large.json").write_text(json.dumps(rows))
+    made = run("new", "own", "--pool", "safety rows.json", "--task", "large.json", "--model", "sandbox:")
+    assert made.exit_code == 0, made.output
+    assert read("own.yaml").tasks[0].rows == 400
