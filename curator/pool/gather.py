@@ -37,9 +37,9 @@ class Gathered(NamedTuple):
         dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is `pool`,
             `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`, `harmful
             probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources), `split`
-            (it holds a test row's prompt), `leak` (its prompt belongs to an earlier role, or it contains a probe; `match`
-            is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and `rows` (not among those
-            taken).
+            (it holds a test row's prompt), `leak` (its prompt belongs to an earlier role, or it contains a probe;
+            `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and `rows` (not
+            among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
     """
@@ -73,8 +73,9 @@ def gather(
     chosen by hash. A prompt in several roles stays in the first of these: harmful probes, benign probes, tasks, pool
     (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same if they are equal
     after Unicode NFC and folded white space. A conversation also contains the prompts of its earlier turns: no role has
-    one that holds a probe or a test row's prompt (see `Ledger.unclaimed`). Training rows are also dropped if they contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic
-    duplicates are dropped from the pool.
+    one that holds a probe or a test row's prompt (see `Ledger.unclaimed`). Training rows are also dropped if they
+    contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic duplicates are dropped from the
+    pool.
 
     Args:
         pool, tasks, probes, keep: Sections of the recipe.

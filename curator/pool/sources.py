@@ -41,8 +41,8 @@ class Read(NamedTuple):
             the kept row's id), `rows` (not among those taken).
         resolved: What was read: the file's sha256 and bytes, or the data set's commit, or the sandbox's version; the
             columns used, and those `unused` that look meaningful; `read`, `kept` and `dropped`, where read = kept +
-            dropped; `kinds`, the number of dropped records of each kind; `relicensed`, the number of conversations whose
-            record states another licence than the recipe, if there are any.
+            dropped; `kinds`, the number of dropped records of each kind; `relicensed`, the number of conversations
+            whose record states another licence than the recipe, if there are any.
     """
 
     rows: pl.DataFrame

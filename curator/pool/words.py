@@ -109,7 +109,9 @@ def prompt_ids(messages: Messages, *, least: int = 0) -> set[str]:
     """
     spoken = [turn for turn in messages if turn["role"] != "system"]
     users = [number for number, turn in enumerate(spoken) if turn["role"] == "user"]
-    alone = {row_id([spoken[number]]) for number in users if not least or len(words(spoken[number]["content"])) >= least}
+    alone = {
+        row_id([spoken[number]]) for number in users if not least or len(words(spoken[number]["content"])) >= least
+    }
     return alone | {row_id(spoken[: number + 1]) for number in users if number > 0}
 
 

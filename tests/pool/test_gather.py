@@ -138,9 +138,8 @@ def test_no_task_trains_on_a_prompt_of_any_tasks_test_rows(
     assert set(split["match"]) <= {*found.data.tasks[0].test["id"], *found.data.tasks[1].test["id"]}
 
 
-def talk(*turns: str) -> dict[str, object]:
-    roles = ("user", "assistant")
-    return {"messages": [{"role": roles[number % 2], "content": text} for number, text in enumerate(turns)]}
+def talk(*texts: str) -> dict[str, Any]:
+    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
 
 
 def test_a_conversation_with_a_test_rows_prompt_is_left_out_of_training_and_pool(
@@ -170,7 +169,10 @@ def test_a_conversation_with_a_test_rows_prompt_is_left_out_of_training_and_pool
 
 def test_the_base_is_tuned_on_no_probe_and_no_prompt_of_a_test_row(lines: Callable[..., Source]) -> None:
     data = [talk(f"tell me about thing {n}", "told") for n in range(30)]
-    data += [talk("what of the old mill of probe 7 here", "that"), *(talk(f"ask {n} of them", "this") for n in range(30))]
+    data += [
+        talk("what of the old mill of probe 7 here", "that"),
+        *(talk(f"ask {n} of them", "this") for n in range(30)),
+    ]
     source = lines(data, "data.jsonl")
     task = TaskSection(name="few", train=lines(data[:30], "a.jsonl"), test=HeldOut(rows=12))
     plain = instruction_rows(ledgers.Ledger(Path(), 0), Instruction(data=source, rows=20))
@@ -189,7 +191,9 @@ def test_the_base_is_tuned_on_no_probe_and_no_prompt_of_a_test_row(lines: Callab
         unclaimed = set(plain["id"]) - set(ledger.drops(["instructions"]).filter(stage="leak")["match"])
         assert set(rows["id"]) >= unclaimed - set(tests["few"]["id"])
     assert left == 13
-    with pytest.raises(DataError, match=r"^found 48 usable rows in data.jsonl, but rows is 49 \(61 read; dropped: 13 leak\)"):
+    with pytest.raises(
+        DataError, match=r"^found 48 usable rows in data.jsonl, but rows is 49 \(61 read; dropped: 13 leak\)"
+    ):
         instruction_rows(ledger, Instruction(data=source, rows=49))
 
 
@@ -269,10 +273,6 @@ def test_a_prompt_in_two_roles_leaves_the_later_one(
         *clean.data.harmful["id"],
         *clean.data.benign["id"],
     }
-
-
-def talk(*texts: str) -> dict[str, Any]:
-    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
 
 
 @pytest.mark.parametrize("decontaminate", [Decontaminate(), None])

@@ -194,9 +194,7 @@ def test_the_recipe_gives_the_licence_of_the_rows_that_state_none(lines: Callabl
     assert read(lines(rows)).rows.sort("line")["licence"].to_list() == ["mit", "cc0", None]
     found = read(lines(rows, licence="CC0 "))
     assert found.rows.sort("line")["licence"].to_list() == ["mit", "cc0", "CC0 "]
-    assert remarks(found.resolved) == [
-        "rows.jsonl: 1 row states another licence than the recipe gives, which is kept"
-    ]
+    assert remarks(found.resolved) == ["rows.jsonl: 1 row states another licence than the recipe gives, which is kept"]
     assert remarks(read(lines(rows, licence="own")).resolved)[0].startswith("rows.jsonl: 2 rows state another licence")
     assert not remarks(read(lines(rows)).resolved)
 
