@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError, RecipeError
-from curator.forecast.lengths import SIGNS, signs
+from curator.forecast.lengths import at_most
 from curator.recipe.file import quoted
 from curator.recipe.limits import Answers
 from curator.recipe.package import is_inside, smollm2
@@ -170,11 +170,10 @@ def _labels(file: str, base: Path) -> tuple[str, Counter[str]]:
 
 
 def longest(files: Sequence[Looked]) -> int:
-    """Most tokens of a row: 99 in 100 of each file's rows have no more, at SIGNS characters per token, rounded up to a
+    """Most tokens of a row: 99 in 100 of each file's rows have no more, estimated by `lengths.at_most`, rounded up to a
     multiple of STEP from SHORTEST to LONGEST.
     """
-    most = (sorted(signs(each.rows).to_list())[math.ceil(0.99 * each.rows.height) - 1] for each in files)
-    tokens: float = max(most) / SIGNS
+    tokens: float = max(sorted(at_most(each.rows))[math.ceil(0.99 * each.rows.height) - 1] for each in files)
     return min(LONGEST, max(SHORTEST, math.ceil(tokens / STEP) * STEP))
 
 

@@ -18,12 +18,12 @@ from curator.forecast.draft import (
     HARMFUL_ROWS,
     LONGEST,
     SHORTEST,
-    SIGNS,
     Looked,
     caps,
     longest,
     looked,
 )
+from curator.forecast.lengths import SIGNS, TEMPLATE, at_most
 from curator.recipe import package
 from curator.recipe.file import read
 
@@ -117,7 +117,9 @@ def test_without_probes_open_ones_on_the_hub_stand_in(
 
 def test_the_longest_row_of_each_training_follows_the_rows_that_it_trains_on(files: Path) -> None:
     def rows(name: str, *tokens: int) -> Looked:
-        texts = [f"{number:<10}" + "a" * (int(count * SIGNS) - 13) for number, count in enumerate(tokens)]
+        texts = [
+            f"{number:<10}" + "a" * (int((count - TEMPLATE - 3) * SIGNS) - 13) for number, count in enumerate(tokens)
+        ]
         Path(name).write_text("\n".join(json.dumps({"prompt": text, "response": "No."}) for text in texts))
         return looked(name, files)
 
@@ -229,3 +231,18 @@ def test_of_a_large_task_a_number_of_rows_is_taken(files: Path) -> None:
     made = run("new", "own", "--pool", "safety rows.json", "--task", "large.json", "--model", "sandbox:")
     assert made.exit_code == 0, made.output
     assert read("own.yaml").tasks[0].rows == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("the committee reviewed the proposal about the budget", 8),  # as SmolLM2's tokenizer counts them
+        ("\u6211\u4eec\u4eca\u5929\u53bb\u516c\u56ed\u770b\u82b1", 20),
+        ("12.5 + 7 * (33 - 4) / 2 = 114.0; 8 - 3 = 5;", 35),
+        ("\u0935\u093e\u0930\u094d\u0937\u093f\u0915 \u092c\u091c\u091f", 14),
+    ],
+)
+def test_the_tokens_of_a_row_are_no_fewer_than_a_tokenizer_counts(files: Path, text: str, tokens: int) -> None:
+    Path("rows.json").write_text(json.dumps([{"prompt": text * 9, "response": text}]))
+    (most,) = at_most(looked("rows.json", files).rows)
+    assert 10 * tokens <= most - TEMPLATE < 30 * tokens
