@@ -154,7 +154,13 @@ MOVES = (
     ("tasks.*.metric.python", "pool judge"),
     ("tasks.*.sweep", "train"),
     ("tasks.*.probe_at", "scores train"),  # forgetting is measured at checkpoints, too
+    ("tasks.*.train", "base pool"),  # no instruction is a test row or a probe
+    ("tasks.*.test", "base pool"),
     ("probes", "pool"),
+    ("probes.harmful", "base pool"),
+    ("probes.benign", "base pool"),
+    ("pool.clean.decontaminate", "base pool"),
+    ("pool.clean.decontaminate.neighbours", "pool"),
     ("probes.prefill", "answer"),
     ("probes.opening", "answer"),
     ("represent", "represent"),
@@ -451,11 +457,11 @@ def test_what_a_file_says_decides_and_when_it_was_touched_does_not(here: Path) -
 
 ROLES = {
     "pool.sources.0": {"pool"},
-    "tasks.1.train": {"pool"},
+    "tasks.1.train": {"base", "pool"},
     "tasks.0.regime.data": {"pool"},
     "tasks.0.defence.data": {"pool"},
-    "probes.harmful.0": {"pool"},
-    "probes.benign.0": {"pool"},
+    "probes.harmful.0": {"base", "pool"},
+    "probes.benign.0": {"base", "pool"},
     "verify.keep.data": {"pool"},
     "verify.arms.2": {"pool"},
     "select.data": {"pool"},

@@ -77,11 +77,13 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     on.
     """
     from curator.cli.progress import Terminal
+    from curator.run.folder import disk, require_writable
 
     recipe, measure = options["recipe"], options["measure"]
     if measure and recipe is None:
         raise RecipeError("--measure: needs --recipe, which names the model, its training and its judges")
-    folder = out or Path("outputs") / f"audit-{stem(corpus)}"
+    folder = out or own_folder(corpus)
+    require_writable(folder)
     with Terminal(aside=as_json) as terminal:
         terminal.say(f"Auditing {corpus}")  # before libraries load, which takes seconds
         from curator.corpus import audit as look
@@ -109,7 +111,8 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
 
             lasting = measured(recipe, request, folder / "run", progress=terminal)
             report = report.model_copy(update={"measured": lasting})
-    write(folder, report)
+    with disk(folder):
+        write(folder, report)
     if as_json:
         click.echo(json.dumps(plain(report), indent=1, ensure_ascii=False))
     else:
@@ -154,8 +157,30 @@ def route(
 
 
 def stem(corpus: str) -> str:
-    """The part of a corpus's name that its audit folder is named after."""
-    return corpus.rstrip("/").rpartition("/")[2].partition(".")[0].replace(":", "-") or "corpus"
+    """The part of a corpus's name that its audit folder is named after: without the suffixes of its format."""
+    from curator.pool.files import SUFFIXES
+
+    name = corpus.rstrip("/").rpartition("/")[2]
+    while "." in name.strip(".") and f".{name.rpartition('.')[2].lower()}" in SUFFIXES:
+        name = name.rpartition(".")[0]
+    return name.strip(".").replace(":", "-") or "corpus"
+
+
+def own_folder(corpus: str, outputs: Path = Path("outputs")) -> Path:
+    """The folder below `outputs` for a corpus's audit: named after it, and numbered if the audit of another corpus is
+    there.
+    """
+    folders = (outputs / f"audit-{stem(corpus)}{(number and f'-{number}') or ''}" for number in (0, *range(2, 10**6)))
+    return next(folder for folder in folders if _audited(folder) in (None, corpus))
+
+
+def _audited(folder: Path) -> str | None:
+    """The corpus whose audit a folder holds, as it was named; null if there is none."""
+    try:
+        corpus = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["corpus"]
+        return str(corpus["file"]) if corpus.get("file") else f"hub:{corpus['hub']}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _code(report: Audit, fail_on: str | None) -> int:

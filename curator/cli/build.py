@@ -131,13 +131,14 @@ def _given(data: str | None, *, piloted: bool) -> list[str]:
     """The settings with which a set is given instead of chosen; `piloted`: whether the recipe has a pilot."""
     if data is None:
         return []
+    from curator.recipe.file import quoted
     from curator.recipe.select import unchosen
 
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
     settings = unchosen() | {"data": {kind: name}}
     # A pilot chooses too, and its settings would not be read.
     pilot = ["verify.pilot={}"] if piloted else []
-    return [*(f"select.{key}={json.dumps(value)}" for key, value in settings.items()), *pilot]
+    return [*(f"select.{key}={quoted(value)}" for key, value in settings.items()), *pilot]
 
 
 @click.command()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from curator.corpus.model import Measured, Retained
 from curator.corpus.request import Request, own_probes
 from curator.judge.stage import deciding_verdicts
 from curator.pipeline import build
 from curator.recipe import Recipe
-from curator.recipe.file import dump, parse, read
+from curator.recipe.file import dump, parse, read, refusal
 from curator.recipe.select import unchosen
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
@@ -55,7 +57,14 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
         {**known.get(name, template), "name": name, "train": source.model_dump(by_alias=True), "anticipated": True}
         for name, source in request.tasks.items()
     ]
-    return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), name="the recipe of the audit")
+    for task in contents["tasks"]:
+        if task["train"]["hub"] is None:  # only data sets on the Hub have splits
+            task["test"] = {**task["test"], "split": None}
+    name = "the recipe of the audit"
+    try:
+        return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), name=name)
+    except ValidationError as error:
+        raise refusal(error, name) from None
 
 
 def measured(path: Path, request: Request, root: Path, *, progress: Progress, base: Path = Path(".")) -> Measured:

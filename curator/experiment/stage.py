@@ -80,22 +80,23 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     if model.instruction is None:
         return record
     from curator.experiment.jobs import tune
-    from curator.pool.sources import missing, read
+    from curator.pool.gather import INSTRUCTIONS, claim_evaluation, instruction_rows
+    from curator.pool.ledger import Ledger
+    from curator.pool.sources import missing
     from curator.run.files import save_frame
 
     # Tuning takes hours and looking for the other sources a second, so a missing one is reported first.
     if problems := missing(run.recipe, run.base):
         raise DataError("\n".join(problems))
-    rows, dropped, resolved = read(
-        model.instruction.data.model_copy(update={"rows": model.instruction.rows}),
-        base=run.base,
-        seed=run.recipe.seed,
-    )
-    if rows.height < model.instruction.rows:
-        raise DataError(
-            f"model.instruction.rows: found {model.instruction.rows:,}, but {model.instruction.data.label} has "
-            f"{these(rows.height, 'usable row', 'usable rows')}; lower model.instruction.rows, or add data"
-        )
+    ledger = Ledger(run.base, run.recipe.seed, scratch=folder)
+    tasks = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in run.recipe.tasks}
+    claim_evaluation(ledger, run.recipe.tasks, tasks, run.recipe.probes, run.recipe.pool.clean.decontaminate)
+    try:
+        rows = instruction_rows(ledger, model.instruction)
+    except DataError as error:
+        raise DataError(f"model.instruction: {error}") from None
+    dropped = ledger.drops([INSTRUCTIONS]).drop("role")
+    left = dropped.filter(stage="leak").height
     save_frame(folder / "rows.parquet", rows)
     save_frame(folder / "dropped.parquet", dropped)
     tuned = tune(
@@ -111,6 +112,9 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         tracker=tracker_of(run.recipe),
     )
     summary = f"{name}; tuned on {these(rows.height, 'instruction', 'instructions')}"
+    if left:
+        summary += f", without {these(left, 'row that holds', 'rows that hold')} a probe or the prompt of a test row"
+    resolved = {**ledger.sources[INSTRUCTIONS][0], **ledger.counts(INSTRUCTIONS)}
     return {**record, **tuned, "resolved": resolved, "summary": summary}
 
 

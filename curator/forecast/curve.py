@@ -37,9 +37,11 @@ def _left(recipe: Recipe, known: Measured) -> dict[str, int]:
 
 
 def answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
-    """Number of answers of checkpoints, to harmful probes only; null if the number of probes is unknown."""
+    """Number of answers of checkpoints, to harmful probes only, as often as the recipe says; null if the number of
+    probes is unknown.
+    """
     count, probes = models(recipe, grid, known), prompts(recipe, "harmful", known)
-    return count and (None if probes is None else count * probes)
+    return count and (None if probes is None else count * probes * recipe.verify.generate.samples)
 
 
 def weights_of(recipe: Recipe, load: Load, known: Measured) -> int:

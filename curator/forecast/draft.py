@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError, RecipeError
-from curator.forecast.lengths import SIGNS, signs
+from curator.forecast.lengths import at_most
+from curator.recipe.file import quoted
 from curator.recipe.limits import Answers
 from curator.recipe.package import is_inside, smollm2
 from curator.recipe.source import Source
@@ -43,6 +43,8 @@ LABELS = ("label", "safe", "is_safe", "unsafe", "harmful")
 """Columns of a file of probes that may tell harmful from harmless ones."""
 FEW = 12
 """Most different values of such a column."""
+RESERVED = "anticipated"
+"""The name of the mix of tasks, which no task may have."""
 XSTEST = ("safe", "unsafe")
 """The values of `label` in XSTest, which holds both kinds."""
 
@@ -60,9 +62,9 @@ class Looked:
 
     def written(self, rows: int | None = None) -> str:
         """As a recipe writes it in a line, with the number of rows to take."""
-        keys = {"file": json.dumps(self.source.file)}
-        keys |= {"columns": json.dumps(self.source.columns)} if self.source.columns else {}
-        keys |= {"where": json.dumps(self.source.where)} if self.source.where else {}
+        keys = {"file": quoted(self.source.file)}
+        keys |= {"columns": quoted(self.source.columns)} if self.source.columns else {}
+        keys |= {"where": quoted(self.source.where)} if self.source.where else {}
         keys |= {"rows": str(rows)} if rows is not None else {}
         return f"{{{', '.join(f'{key}: {text}' for key, text in keys.items())}}}"
 
@@ -109,6 +111,11 @@ def draft(
         if each.rows.height < 20:
             raise DataError(f"--task {each.name}: found {these(each.rows.height, 'row', 'rows')}; give at least 20")
     lengths = longest([*candidates, *([] if kept is None else [kept])]), longest(anticipated)
+    from curator.pool.ledger import BENIGN as BENIGN_ROLE
+    from curator.pool.ledger import HARMFUL as HARMFUL_ROLE
+
+    probes = {HARMFUL_ROLE: refused, BENIGN_ROLE: answered}
+    kept_rows = 0 if kept is None else _left_to_keep(kept, [*candidates, *anticipated], probes)
     text = "\n".join(
         [
             *_opening(name, model or smollm2()),
@@ -116,7 +123,7 @@ def draft(
             *_tasks(anticipated),
             *_probes(refused, answered),
             *_choice(max(10, min(MOST, round(rows * SHARE))), candidates, max(lengths)),
-            *_training(kept, *lengths),
+            *_training(kept, kept_rows, *lengths),
         ]
     )
     parse(text, name=f"{name}.yaml")  # an invalid draft is a bug in curator, and is reported as one
@@ -165,11 +172,10 @@ def _labels(file: str, base: Path) -> tuple[str, Counter[str]]:
 
 
 def longest(files: Sequence[Looked]) -> int:
-    """Most tokens of a row: 99 in 100 of each file's rows have no more, at SIGNS characters per token, rounded up to a
+    """Most tokens of a row: 99 in 100 of each file's rows have no more, estimated by `lengths.at_most`, rounded up to a
     multiple of STEP from SHORTEST to LONGEST.
     """
-    most = (sorted(signs(each.rows).to_list())[math.ceil(0.99 * each.rows.height) - 1] for each in files)
-    tokens: float = max(most) / SIGNS
+    tokens: float = max(sorted(at_most(each.rows))[math.ceil(0.99 * each.rows.height) - 1] for each in files)
     return min(LONGEST, max(SHORTEST, math.ceil(tokens / STEP) * STEP))
 
 
@@ -198,15 +204,16 @@ def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:
 
 def _name(label: str) -> str:
     stem = Path(label).name.partition(".")[0]
-    return "".join(sign if sign.isalnum() and sign.isascii() else "-" for sign in stem).strip("-") or "task"
+    name = "".join(sign if sign.isalnum() and sign.isascii() else "-" for sign in stem).strip("-") or "task"
+    return f"{name}-task" if name == RESERVED else name
 
 
 def _opening(name: str, model: str) -> list[str]:
     return [
         "# Drafted from your files. `curator check` says what it will cost; what you may want to change has a comment.",
-        f"name: {json.dumps(name)}",
+        f"name: {quoted(name)}",
         "seed: 0",
-        f"model: {{id: {json.dumps(model)}}}    # {_of_model(model)}",
+        f"model: {{id: {quoted(model)}}}    # {_of_model(model)}",
         "",
     ]
 
@@ -236,9 +243,47 @@ def _tasks(files: Sequence[Looked]) -> list[str]:
     for number, each in enumerate(files):
         test = min(TEST_ROWS, each.rows.height // 5)
         name = each.name if names.count(each.name) == 1 else f"{each.name}-{number + 1}"
-        rows = f"rows: {min(TASK_ROWS, each.rows.height - test)}, test: {{rows: {test}}}"
-        lines.append(f"  - {{name: {json.dumps(name)}, train: {each.written()}, {rows}}}")
+        # Of a small file all rows are taken: how many test rows and probes leave is not known before they are read.
+        rows = f"test: {{rows: {test}}}"
+        if _different(each.rows) - len(files) * TEST_ROWS >= TASK_ROWS:
+            rows = f"rows: {TASK_ROWS}, {rows}"
+        lines.append(f"  - {{name: {quoted(name)}, train: {each.written()}, {rows}}}")
     return [*lines, "  # - {name: another, anticipated: false, train: {file: ...}}    # measured and shown apart", ""]
+
+
+def _different(rows: pl.DataFrame) -> int:
+    """Number of different prompts."""
+    from curator.pool.words import prompt_id
+    from curator.records import Conversations
+
+    return len({prompt_id(messages) for messages in Conversations(rows)})
+
+
+def _left_to_keep(keep: Looked, others: Sequence[Looked], probes: Mapping[str, Sequence[Looked]]) -> int:
+    """Number of rows to keep whose prompts no other role has, among them the probes, by their role.
+
+    Raises:
+        DataError: There are none.
+    """
+    from curator.pool.gather import probes_of
+    from curator.pool.ledger import TEST, Ledger
+    from curator.recipe.pool import Decontaminate
+
+    ledger = Ledger(Path(), 0, dropped={"keep": []})
+    for role, files in probes.items():
+        for each in files:
+            ledger.claim(role, each.rows)
+    roles = [(role, each.rows) for role, files in probes.items() for each in files]
+    ledger.probes = probes_of(roles, Decontaminate()) if roles else None
+    for each in others:
+        ledger.claim(TEST + each.name, each.rows)  # any of them may become test rows
+    left = ledger.unclaimed("keep", keep.rows, stage="leak").height
+    if not left:
+        raise DataError(
+            f"--keep {keep.name}: all of its prompts also stand in the pool, in a task or among the probes; give other "
+            "rows"
+        )
+    return left
 
 
 def _probes(harmful: Sequence[Looked], benign: Sequence[Looked]) -> list[str]:
@@ -270,7 +315,7 @@ def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
         limits, why = "within: [refusal], answers: null", "the pool's share of refusals, and its answers as they come"
     else:
         same, opener = caps(k, pool)
-        limits = f"answers: {{max_same: {json.dumps(same)}, max_opener: {json.dumps(opener)}}}"
+        limits = f"answers: {{max_same: {quoted(same)}, max_opener: {quoted(opener)}}}"
         why = "few answers alike" if (same, opener) == CAPS[0] else "the answers repeat too much for smaller shares"
     return [
         f"represent: {{from: hidden-states, layer: -1, token: last-completion, max_tokens: {length}}}",
@@ -280,13 +325,13 @@ def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
     ]
 
 
-def _training(keep: Looked | None, align: int, finetune: int) -> list[str]:
+def _training(keep: Looked | None, rows: int, align: int, finetune: int) -> list[str]:
     size = "batch: 16, micro_batch: 8, max_tokens"
     kept = (
         "  # keep: {data: {file: ...}, rows: 150}    # harmless requests with answers, or the model refuses those too"
     )
     if keep is not None:
-        kept = f"  keep: {{data: {keep.written()}, rows: {min(150, keep.rows.height)}}}"
+        kept = f"  keep: {{data: {keep.written()}, rows: {min(150, rows)}}}"
     return [
         "verify:",
         "  arms: [curated, random, matched-random, {name: none, seeds: 1}]",

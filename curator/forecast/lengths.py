@@ -24,6 +24,30 @@ def signs(rows: pl.DataFrame) -> pl.Series:
     return rows["messages"].list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
 
 
+_DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+RATES = {
+    rf"[{_DENSE}]": 2.3,
+    r"\p{N}": 1.2,
+    r"[\p{P}\p{S}]": 1.0,
+    r"\p{Cyrillic}": 0.7,
+    rf"[^{_DENSE}\p{{Cyrillic}}\p{{N}}\p{{P}}\p{{S}}\x00-\x7f]": 1.5,
+}
+"""Characters -> tokens for each of them, at most: of an English vocabulary, SmolLM2's. Of others SIGNS are a token."""
+TEMPLATE = 40
+"""Tokens that a chat template adds to a conversation of a question and an answer, with its default system text."""
+
+
+def at_most(rows: pl.DataFrame) -> pl.Series:
+    """Tokens of each conversation `(n,)`, at most, by the scripts of its text."""
+    import polars as pl
+
+    text = rows["messages"].list.eval(pl.element().struct.field("content")).list.join("")
+    tokens = text.str.len_chars() / SIGNS + TEMPLATE
+    for characters, rate in RATES.items():
+        tokens += text.str.count_matches(characters) * (rate - 1 / SIGNS)
+    return tokens
+
+
 def with_lengths(known: Measured, rows: Mapping[str, pl.Series], recipe: Recipe) -> Measured:
     """The figures, with estimated tallies of those roles of `rows` that no earlier run has counted.
 

@@ -135,6 +135,7 @@ class _Roles:
                     tests[task.name] = test_rows(self.ledger, task, self.tasks[task.name])
         for name, rows in tests.items():
             self.ledger.claim(f"test of {name}", rows)
+        self._count_instructions()
         trains: dict[str, pl.DataFrame] = {}
         for number, task in enumerate(self.recipe.tasks):
             if task.name in tests:
@@ -144,6 +145,22 @@ class _Roles:
             self.ledger.claim(f"task {name}", rows)
         self.trains = {name: rows.height for name, rows in trains.items()}
         self.lengths |= {f"train {name}": signs(rows) for name, rows in trains.items()}
+
+    def _count_instructions(self) -> None:
+        """Counts the rows that the base is tuned on, which only probes and test rows keep out."""
+        from curator.pool.gather import INSTRUCTIONS, instruction_rows
+
+        instruction = self.recipe.model.instruction
+        if instruction is None or not self.can_read(("model", "instruction", "data")):
+            return
+        with self.telling("model", "instruction"):
+            instruction_rows(self.ledger, instruction)
+        if left := self.ledger.drops([INSTRUCTIONS]).filter(stage="leak").height:
+            sentence = (
+                f"{these(left, 'row holds', 'rows hold')} a probe or the prompt of a test row, and the base is not "
+                "tuned on such rows"
+            )
+            self.warnings.append((("model", "instruction", "data"), sentence))
 
     def count_pool(self) -> None:
         if self.pool is None:
@@ -248,7 +265,7 @@ class _Roles:
             )
 
     def count_mixed(self) -> None:
-        """Counts the user's own arms, the rows of attacks and defences, keep rows and instructions."""
+        """Counts the user's own arms, the rows of attacks and defences, and keep rows."""
         from curator.pool.gather import keep_rows, refuse_empty
         from curator.pool.roles import defence_rows, regime_rows
         from curator.records import no_rows
@@ -281,12 +298,3 @@ class _Roles:
         if self.recipe.verify.keep is not None and self.can_read(("verify", "keep", "data")):
             with self.telling("verify", "keep", "rows"):
                 self.lengths["keep"] = signs(keep_rows(self.ledger, self.recipe.verify.keep))
-        instruction = self.recipe.model.instruction
-        if instruction is not None and self.can_read(("model", "instruction", "data")):
-            with self.telling("model", "instruction"):
-                rows = self.ledger.read("instructions", [instruction.data])
-                if rows.height < instruction.rows:
-                    raise DataError(
-                        f"found {these(rows.height, 'row', 'rows')}, but rows is {instruction.rows:,}; lower rows, or "
-                        "add data"
-                    )

@@ -64,13 +64,17 @@ def seconds_for(
     at_once: int,
     answering: bool = False,
 ) -> float | None:
-    """Seconds for `count` tokens or answers by `at_once` workers; `speed` is that of one worker."""
-    if not count or speed:
-        return None if count is None else count / (speed or 1.0) / at_once
-    if size is None:
-        return None
+    """Seconds for `count` tokens or answers by `at_once` workers; `speed` is that of one worker. Workers of this
+    machine's CPU are together no faster than its cores.
+    """
     engine = recipe.engine
     threads = engine.threads or max(1, cores() // engine.workers)
+    here = engine.kind == "local" and not gpu_count()
+    if not count or speed:
+        most = min(at_once, max(1.0, cores() / threads)) if here else at_once
+        return None if count is None else count / (speed or 1.0) / most
+    if size is None:
+        return None
     # Ray's workers have their own GPUs. Local ones share this machine's, one for each process.
     shown = gpu_count()
     shared = min(at_once, max(1, shown // recipe.verify.processes), shown)
@@ -80,5 +84,6 @@ def seconds_for(
         device = gpus * (ANSWERING * speed_of_one if answering else speed_of_one)
     else:
         core = core_of(recipe.model.dtype, size)
-        device = threads * at_once * (core.answering if answering else core.training)
+        busy = min(threads * at_once, cores()) if here else threads * at_once
+        device = busy * (core.answering if answering else core.training)
     return count * operations * size.parameters / device

@@ -44,7 +44,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "answer": 3,
     "judge": 5,
     "report": 16,
-    "publish": 8,
+    "publish": 9,
 }
 """Raised when a stage's code gives another result from equal settings and inputs."""
 
@@ -109,7 +109,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     verify, select = recipe.verify, recipe.select
     arms = ([arm.model_dump() for arm in verify.arms], verify.most_seeds)
     return {
-        "base": base_settings(recipe, inputs),
+        "base": (*base_settings(recipe, inputs), *_kept_apart(recipe, inputs)),
         "pool": (_data(recipe), inputs.sources, recipe.seed),
         "represent": _representations(recipe),
         "scores": (
@@ -214,6 +214,18 @@ def _rows_of(instruction: Instruction, inputs: Inputs) -> list[Any]:
     """The content of the instruction rows; empty for a data set on the Hub, which its settings identify."""
     rows = inputs.sources.get(source_name(instruction.data))
     return [] if rows is None or instruction.data.hub else [rows]
+
+
+def _kept_apart(recipe: Recipe, inputs: Inputs) -> list[Any]:
+    """What decides which rows the base is not tuned on: probes and test rows; empty if it is not tuned."""
+    if recipe.model.instruction is None:
+        return []
+    named = [*recipe.probes.harmful, *recipe.probes.benign, *(task.train for task in recipe.tasks)]
+    contents = [inputs.sources.get(source_name(source)) for source in named if not source.hub]
+    tasks = [(task.train.model_dump(), task.test.model_dump()) for task in recipe.tasks]
+    probes = recipe.probes.model_dump(include={"harmful", "benign"})
+    decontaminate = recipe.pool.clean.decontaminate
+    return [contents, tasks, probes, decontaminate and decontaminate.model_dump(exclude={"neighbours"})]
 
 
 def _data(recipe: Recipe) -> Any:

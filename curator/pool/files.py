@@ -358,3 +358,5 @@ TEXT: Mapping[str, Callable[[IO[bytes], str], Iterator[Record]]] = {
     ".txt": _prompts,
 }
 """Suffix of a text file's name -> its reader."""
+SUFFIXES = (*TEXT, ".parquet", ".gz", ".zst")
+"""Every suffix that a file's name may end with, one after the other."""

@@ -10,11 +10,12 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.decontaminate import ProbeIndex
-from curator.pool.ledger import BENIGN, HARMFUL, Ledger, ReadAll
+from curator.pool.ledger import BENIGN, HARMFUL, TEST, Ledger, ReadAll
 from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, regime_rows
 from curator.pool.rows import with_tokens
 from curator.pool.semantic import semantic_duplicates
+from curator.recipe.model import Instruction
 from curator.recipe.pool import Decontaminate, PoolSection
 from curator.recipe.probes import Probes
 from curator.recipe.source import Source, of_regime
@@ -23,6 +24,9 @@ from curator.recipe.verify import Keep
 from curator.records import Conversations, CountTokens, Data, Drop, Embed, Pool, Task, no_rows
 from curator.seeds import by_hash
 from curator.wording import these
+
+INSTRUCTIONS = "instructions"
+"""Role of the rows that the base is tuned on."""
 
 
 class Gathered(NamedTuple):
@@ -33,9 +37,9 @@ class Gathered(NamedTuple):
         dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is `pool`,
             `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`, `harmful
             probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources), `split`
-            (its prompt is a test row's), `leak` (its prompt belongs to an earlier role, or it contains a probe; `match`
-            is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and `rows` (not among those
-            taken).
+            (it holds a test row's prompt), `leak` (its prompt belongs to an earlier role, or it contains a probe;
+            `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and `rows` (not
+            among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
     """
@@ -68,9 +72,10 @@ def gather(
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
     chosen by hash. A prompt in several roles stays in the first of these: harmful probes, benign probes, tasks, pool
     (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same if they are equal
-    after Unicode NFC and folded white space; a conversation also contains the prompts of its earlier turns. Training
-    rows are also dropped if they contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic
-    duplicates are dropped from the pool.
+    after Unicode NFC and folded white space. A conversation also contains the prompts of its earlier turns: no role has
+    one that holds a probe or a test row's prompt (see `Ledger.unclaimed`). Training rows are also dropped if they
+    contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic duplicates are dropped from the
+    pool.
 
     Args:
         pool, tasks, probes, keep: Sections of the recipe.
@@ -95,16 +100,7 @@ def gather(
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
     # The first role that claims a prompt keeps it, so from here on the order of the statements matters.
-    harmful = probe_rows(ledger, HARMFUL, probes.harmful)
-    ledger.claim(HARMFUL, harmful)
-    benign = probe_rows(ledger, BENIGN, probes.benign)
-    ledger.claim(BENIGN, benign)
-    if pool.clean.decontaminate is not None:
-        ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], pool.clean.decontaminate)
-    # All tasks' test rows before any training rows: no task may train on another's test.
-    tests = {task.name: test_rows(ledger, task, everything[task.name]) for task in tasks}
-    for name, rows in tests.items():
-        ledger.claim(f"test of {name}", rows)
+    harmful, benign, tests = claim_evaluation(ledger, tasks, everything, probes, pool.clean.decontaminate)
     trains = {task.name: train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
     for name, rows in trains.items():
         ledger.claim(f"task {name}", rows)
@@ -163,6 +159,34 @@ def gather(
     return Gathered(data, ledger.drops(), resolved)
 
 
+def claim_evaluation(
+    ledger: Ledger,
+    tasks: Sequence[TaskSection],
+    everything: Mapping[str, pl.DataFrame],
+    probes: Probes,
+    decontaminate: Decontaminate | None,
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Harmful and benign probes and the test rows of each task, which claim their prompts before any rows to train on:
+    no task may train on another's test.
+
+    Args:
+        everything: Rows of each task's source by its name.
+
+    Raises:
+        DataError: There are too few.
+    """
+    harmful = probe_rows(ledger, HARMFUL, probes.harmful)
+    ledger.claim(HARMFUL, harmful)
+    benign = probe_rows(ledger, BENIGN, probes.benign)
+    ledger.claim(BENIGN, benign)
+    if decontaminate is not None:
+        ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], decontaminate)
+    tests = {task.name: test_rows(ledger, task, everything[task.name]) for task in tasks}
+    for name, rows in tests.items():
+        ledger.claim(TEST + name, rows)
+    return harmful, benign, tests
+
+
 def refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
     """Checks that a role has rows left.
 
@@ -211,7 +235,7 @@ def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl
             )
         chosen = by_hash(everything["id"], count, seed=ledger.seed, purpose="test")
         return everything.filter(pl.col("id").is_in(list(chosen)))
-    role = f"test of {task.name}"
+    role = TEST + task.name
     rows = ledger.read(role, [task.train.model_copy(update={"split": task.test.split, "rows": None})])
     if rows.height < count:
         raise DataError(
@@ -259,6 +283,30 @@ def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
             f"({ledger.account('keep')}); set verify.keep.rows to at most {rows.height:,}, or give more rows"
         )
     return ledger.take("keep", rows, keep.rows, purpose="keep")
+
+
+def instruction_rows(ledger: Ledger, instruction: Instruction) -> pl.DataFrame:
+    """The rows that the base is tuned on, chosen by hash among those that hold no prompt that `ledger` has claimed: no
+    probe, and no test row's prompt.
+
+    Raises:
+        DataError: There are too few.
+    """
+    wanted = instruction.rows
+    while True:
+        source = instruction.data.model_copy(update={"rows": wanted})
+        read = ledger.read(INSTRUCTIONS, [source])
+        rows = ledger.unclaimed(INSTRUCTIONS, read, stage="leak")
+        lacking = instruction.rows - rows.height
+        if lacking <= 0 or read.height < wanted:
+            break
+        wanted += 2 * lacking  # more rows of the same order
+    if lacking > 0:
+        raise DataError(
+            f"found {these(rows.height, 'usable row', 'usable rows')} in {instruction.data.label}, but rows is "
+            f"{instruction.rows:,} ({ledger.account(INSTRUCTIONS)}); lower rows, or add data"
+        )
+    return ledger.take(INSTRUCTIONS, rows, instruction.rows, purpose="rows")
 
 
 def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataFrame:

@@ -18,6 +18,10 @@ from curator.seeds import by_hash
 from curator.wording import these
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
+TEST = "test of "
+"""Start of the roles of held-out rows, before the task's name."""
+TELLING = 4
+"""Fewest words of a turn that is a prompt by itself: "continue" stands in many conversations."""
 HARMFUL, BENIGN = PROBES = ("harmful probes", "benign probes")
 AGAIN = Drop("exact-duplicates", "the same text as a kept row of an earlier source")
 
@@ -59,6 +63,7 @@ class Ledger:
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         claims: Prompts of the roles so far, each with the role that had it first.
+        tested: The whole prompts of test rows so far, likewise.
         scratch: Folder for the text of large sources.
         read_all: Reads the sources of a role; null to read them here, one after the other.
         probes: Probes that no row of a later role may contain, by shared words; null if only equal prompts count.
@@ -69,6 +74,7 @@ class Ledger:
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     claims: Claims = field(default_factory=dict)
+    tested: Claims = field(default_factory=dict)
     probes: ProbeIndex | None = None
     scratch: Path | None = None
     read_all: ReadAll | None = None
@@ -108,11 +114,16 @@ class Ledger:
     def claim(self, role: str, rows: pl.DataFrame) -> None:
         """Claims the prompts of these rows for the role, unless an earlier role has them."""
         self.claims = claims_of(role, rows) | self.claims
+        if role.startswith(TEST):
+            rows_of = zip(rows["id"], Conversations(rows), strict=True)
+            self.tested = {prompt_id(messages): (role, row) for row, messages in rows_of} | self.tested
 
     def unclaimed(self, role: str, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
-        """The rows whose prompt no role has claimed and whose turns contain no probe.
+        """The rows whose prompt no role has claimed, and whose turns contain no probe and no prompt of a test row.
 
-        A row with the prompt of a test or training row is dropped at `stage`, a row with a probe as a leak.
+        A row with the prompt of a test or training row is dropped at `stage`, a row with a probe as a leak. A test
+        row's whole prompt is looked for at every turn, alone and with all earlier turns, but at turns of fewer than
+        TELLING words not alone.
         """
         conversations = Conversations(rows)
         leaks = [self._probe_claimed(messages) for messages in conversations]
@@ -126,7 +137,15 @@ class Ledger:
 
     def _claimed_before(self, messages: Messages) -> Drop | None:
         role, row = self.claims.get(prompt_id(messages), ("", ""))
-        return Drop("other-role", f"its prompt also stands in: {role}", row) if role else None
+        if role:
+            return Drop("other-role", f"its prompt also stands in: {role}", row)
+        if sum(turn["role"] == "user" for turn in messages) == 1:
+            return None
+        for prompt in sorted(prompt_ids(messages, least=TELLING)):
+            role, row = self.tested.get(prompt, ("", ""))
+            if role:
+                return Drop("other-role", f"one of its prompts also stands in: {role}", row)
+        return None
 
     def _probe_claimed(self, messages: Messages) -> Drop | None:
         for prompt in sorted(prompt_ids(messages)):

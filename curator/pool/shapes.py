@@ -217,7 +217,9 @@ def _flag(row: Fields, column: str) -> bool:
         return field is not False
     flag = _FLAGS.get(str(field).strip().lower()) if isinstance(field, str | int) else None
     if flag is None and field != "":
-        shown = repr(field)[:20] if isinstance(field, str | int | float) else kind_of(field)
+        # Cut inside its quotes, which what is published needs to leave the text out.
+        shown = repr(field[:18]) if isinstance(field, str) else None
+        shown = shown or (repr(field)[:20] if isinstance(field, int | float) else kind_of(field))
         raise UnusableError("wrong-label", f"{column} is {shown}, neither true nor false")
     return flag is not False
 

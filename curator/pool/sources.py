@@ -41,7 +41,8 @@ class Read(NamedTuple):
             the kept row's id), `rows` (not among those taken).
         resolved: What was read: the file's sha256 and bytes, or the data set's commit, or the sandbox's version; the
             columns used, and those `unused` that look meaningful; `read`, `kept` and `dropped`, where read = kept +
-            dropped; `kinds`, the number of dropped records of each kind.
+            dropped; `kinds`, the number of dropped records of each kind; `relicensed`, the number of conversations
+            whose record states another licence than the recipe, if there are any.
     """
 
     rows: pl.DataFrame
@@ -80,7 +81,8 @@ def read(
     sample = list(itertools.islice(stream, SAMPLE))
     first = _readable(sample, label)
     fields, category = _recognise(source, first, prompts_only=prompts_only, label=label)
-    used = {*fields.values(), *source.where, *columns.placeholders(source.template or ""), *LICENCES}
+    licensed = _licence_columns(columns.names(first))
+    used = {*fields.values(), *source.where, *columns.placeholders(source.template or ""), *licensed}
     used |= {category} if category else set()
     if source.file is not None and by_column(source.file):
         # Read again, only the needed columns: the others cost time, and may be unreadable.
@@ -96,25 +98,29 @@ def read(
         max_tokens=max_tokens,
         scratch=scratch or Path(tempfile.gettempdir()),
     )
-    known, later = set(columns.names(first)), dict[str, None]()
+    known, later, relicensed = set(columns.names(first)), dict[str, None](), 0
     for line, row in itertools.chain(sample, stream):
         if isinstance(row, str):
             collected.drop(line, "source", Drop("broken-records", row))
             continue
         if not known.issuperset(row):
             known |= row.keys()
+            licensed = _licence_columns([*licensed, *row])
+            used |= {*licensed}
             later |= dict.fromkeys(shapes.unused([row], used, prompts_only=prompts_only))
         try:
             if (reason := unmet(row)) is not None:
                 collected.drop(line, "where", Drop("where", reason))
                 continue
-            kept = _row(line, turns_of(row), _named(row, category), source.licence or _licence(row))
+            stated = _licence(row, licensed)
+            kept = _row(line, turns_of(row), _named(row, category), stated or source.licence)
         except UnusableError as error:
             collected.drop(line, "source" if error.drop.kind == "broken-records" else "clean", error.drop)
         except RecursionError:
             collected.drop(line, "source", Drop("broken-records", "the record is nested too deeply"))
         else:
             collected.keep(kept)
+            relicensed += stated is not None and _differ(stated, source.licence)
     _refuse_broken(collected, source)
     if source.where and not collected.distinct and collected.kinds["where"] == collected.total:
         columns.refuse_nothing_kept(source.where, first, label, collected.total)
@@ -127,7 +133,8 @@ def read(
     unused = [*shapes.unused(first, used, prompts_only=prompts_only), *later]
     counts = {"read": collected.total, "kept": rows.height, "dropped": dropped.height}
     notes = {"unused": [printable(column) for column in unused], "kinds": dict(sorted(collected.kinds.items()))}
-    return Read(rows, dropped, {**resolved, **counts, **notes})
+    others = {"relicensed": relicensed} if relicensed else {}
+    return Read(rows, dropped, {**resolved, **counts, **notes, **others})
 
 
 def remarks(resolved: Mapping[str, Any]) -> list[str]:
@@ -138,6 +145,9 @@ def remarks(resolved: Mapping[str, Any]) -> list[str]:
     if count := resolved.get("kinds", {}).get("rejected-answers"):
         rows_have = these(count, "row has", "rows have")
         parts.append(f"{label}: {rows_have} the label false and {'is' if count == 1 else 'are'} left out")
+    if count := resolved.get("relicensed"):
+        rows_state = "1 row states" if count == 1 else f"{count:,} rows state"
+        parts.append(f"{label}: {rows_state} another licence than the recipe gives, which is kept")
     return parts
 
 
@@ -308,8 +318,24 @@ def _row(line: int, turns: Turns, named: list[str], licence: str | None) -> Row:
 LICENCES = ("licence", "license")
 
 
-def _licence(row: Fields) -> str | None:
-    return next((field for name in LICENCES if isinstance(field := columns.value(row, name), str)), None)
+def _licence_columns(names: Sequence[str]) -> list[str]:
+    """The columns of LICENCES in any case, each once, in the order of LICENCES."""
+    return sorted({name for name in names if name.lower() in LICENCES}, key=lambda name: (name.lower(), name))
+
+
+def _licence(row: Fields, licensed: Sequence[str]) -> str | None:
+    """The licence that a record states: the first of these columns with a text, or with a list of texts."""
+    for name in licensed:
+        field = columns.value(row, name)
+        texts = [text for text in (field if isinstance(field, list) else [field]) if isinstance(text, str)]
+        if stated := ", ".join(text for text in texts if text.strip()):
+            return stated
+    return None
+
+
+def _differ(stated: str, given: str | None) -> bool:
+    """Whether the recipe gives a licence, and the data another one than that."""
+    return given is not None and stated.strip().lower() != given.strip().lower()
 
 
 def _commonest(collected: SourceRows) -> str:

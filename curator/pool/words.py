@@ -103,11 +103,15 @@ def prompt_id(messages: Messages) -> str:
     return row_id(spoken[:-1] if spoken[-1]["role"] == "assistant" else spoken)
 
 
-def prompt_ids(messages: Messages) -> set[str]:
-    """The ids of every prompt in a conversation: each user turn alone, and with all earlier turns."""
+def prompt_ids(messages: Messages, *, least: int = 0) -> set[str]:
+    """The ids of every prompt in a conversation: each user turn of at least `least` words alone, and each with all
+    earlier turns.
+    """
     spoken = [turn for turn in messages if turn["role"] != "system"]
     users = [number for number, turn in enumerate(spoken) if turn["role"] == "user"]
-    alone = {row_id([spoken[number]]) for number in users}
+    alone = {
+        row_id([spoken[number]]) for number in users if not least or len(words(spoken[number]["content"])) >= least
+    }
     return alone | {row_id(spoken[: number + 1]) for number in users if number > 0}
 
 

@@ -208,20 +208,20 @@ def _with_repeats(rows: pl.DataFrame, repeats: Mapping[str, int] | None) -> pl.D
 def control_rows(pool: Pool, controls: pl.DataFrame, openers: Mapping[str, str] | None = None) -> dict[str, pa.Table]:
     """Split -> the rows of one arm's sets, each once, by id. The columns are those of `dataset_rows` without scores,
     and `draws`, the seeds whose set holds the row. The split of an arm `matched-random` is `matched_random`, because
-    names of splits are words. An arm from a file of the user with rows that are not in the pool is left out. An arm of
-    RECOVERY has a column `opener`, null for a row without one.
+    names of splits are words. An arm from a file of the user with rows that are not in the pool is left out. Beside an
+    arm of RECOVERY every split has a column `opener`, null for a row without one: the splits of a config must have the
+    same columns to be loaded.
     """
     text = ("id", "messages", "category", "source", "licence")
-    splits = {}
+    splits, recovers = {}, not controls.filter(pl.col("arm").is_in(RECOVERY)).is_empty()
     for (arm,), arm_rows in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
         if not arm_rows["id"].is_in(pool.rows["id"].implode()).all():
             continue
         draws = arm_rows.group_by("id").agg(draws=pl.col("seed").sort())
         rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
-        if arm in RECOVERY:
-            rows = rows.with_columns(
-                opener=pl.Series([(openers or {}).get(row_id) for row_id in rows["id"]], dtype=pl.String)
-            )
+        if recovers:
+            behind = (openers or {}) if arm in RECOVERY else {}
+            rows = rows.with_columns(opener=pl.Series([behind.get(row_id) for row_id in rows["id"]], dtype=pl.String))
         splits[re.sub(r"\W+", "_", str(arm))] = arrow(rows)
     return splits
 

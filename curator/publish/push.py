@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,7 @@ def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[st
 
 def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) -> None:
     """Downloads every file at the commit and compares it with what was sent. Then loads the data set with `datasets`,
-    as any user would, and compares the rows.
+    as any user would, and compares the rows of every config.
 
     Raises:
         PublishError: A file or the rows are not what was sent.
@@ -197,8 +197,9 @@ def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) 
                 f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(content_there):,} bytes instead "
                 f"of {len(content):,}); run the same command again"
             )
-    there = hub.ask("load its rows", lambda: rows_hash(hub.repo, revision=commit, token=hub.token))
-    if there != rows_hash(str(folder)):
+    configs = sorted(path.name for path in (folder / "data").iterdir())
+    there = hub.ask("load its rows", lambda: rows_hash(hub.repo, configs, revision=commit, token=hub.token))
+    if there != rows_hash(str(folder), configs):
         raise PublishError(
             f"{hub.repo}: the rows at commit {commit[:8]} are not the rows that were sent; run the same command again"
         )
@@ -229,9 +230,11 @@ def cannot_write(account: Mapping[str, Any], repo: str) -> str | None:
     return None
 
 
-def rows_hash(source: str, *, revision: str | None = None, token: str | None = None) -> str:
-    """SHA-256 over the curated rows of a folder or a repository, as `datasets` gives them: order, texts, everything
-    beside them, and the columns' types.
+def rows_hash(
+    source: str, configs: Sequence[str] = (CURATED,), *, revision: str | None = None, token: str | None = None
+) -> str:
+    """SHA-256 over the rows of these configs of a folder or a repository, split by split, as `datasets` gives them:
+    order, texts, everything beside them, and the columns' types.
     """
     import datasets
 
@@ -239,12 +242,15 @@ def rows_hash(source: str, *, revision: str | None = None, token: str | None = N
         datasets.disable_progress_bars()
         # Files of a data set go through the Hub's cache, wherever those of others are kept: what is there is not taken.
         download = datasets.DownloadConfig(cache_dir=f"{cache}/files", force_download=True, token=token)
-        rows = datasets.load_dataset(
-            source, CURATED, split="train", revision=revision, token=token, cache_dir=cache, download_config=download
-        )
-        running = hashlib.sha256(repr(sorted(rows.features.items())).encode())
-        for row in rows:
-            running.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())
+        running = hashlib.sha256()
+        for config in configs:
+            splits = datasets.load_dataset(
+                source, config, revision=revision, token=token, cache_dir=cache, download_config=download
+            )
+            for split, rows in sorted(splits.items()):
+                running.update(repr((config, split, sorted(rows.features.items()))).encode())
+                for row in rows:
+                    running.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())
     return running.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from curator.errors import RecipeError
 from curator.recipe import Recipe
+from curator.recipe.shorthands import expanded
 from curator.recipe.source import Name
 from curator.recipe.unverified import lacking
 from curator.wording import these
@@ -193,6 +195,14 @@ def template(name: str) -> str:
     return Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").format(name=name)
 
 
+def quoted(value: object) -> str:
+    """A value in a line of YAML that any text survives: JSON, which writes characters beyond the first 65,536 as two
+    halves that YAML refuses, with these as they are.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
+
+
 def dump(recipe: Recipe | Mapping[str, object]) -> str:
     """The resolved recipe as YAML: every default is written, so that a copy gives the same run later. For a mapping,
     its content.
@@ -299,6 +309,9 @@ def _override(data: Any, setting: str, places: dict[Keys, Place]) -> None:
             section[key] = value
             break
         inner = section.get(key) if isinstance(section, dict) else section[key]
+        if isinstance(key, str) and not rest.partition(".")[0].isdecimal() and (whole := expanded(key, inner)) != inner:
+            changed = changed or keys
+            inner = section[key] = whole
         if not isinstance(inner, dict | list):
             changed = changed or keys
             inner = section[key] = {"name": inner} if isinstance(section, list) else {}

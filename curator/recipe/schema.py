@@ -11,24 +11,11 @@ from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
 
 from curator.recipe import Recipe
+from curator.recipe.shorthands import SHORTHANDS
 from curator.recipe.source import Section
 from curator.recipe.unverified import SECTIONS
 
 Values = dict[str, JsonValue]
-
-TEXT: Values = {"type": "string"}
-SHORTHANDS: dict[str, Values] = {
-    "Arm": TEXT,
-    "Categorise": {"type": "number"},
-    "Category": TEXT,
-    "Decontaminate": {"type": "number"},
-    "LogOdds": {"const": "pilot"},
-    "NearDuplicates": {"type": "number"},
-    "Refusals": TEXT,
-    "RegimeSearch": {"const": "auto"},
-    "Within": {"type": "array"},
-}
-"""Section -> the short form that a recipe may use in its place (read by the section's validators)."""
 
 
 def meanings(section: type[Section]) -> dict[str, str]:
@@ -95,7 +82,7 @@ def schema() -> Values:
         del _inner(_inner(generated, "properties"), name)["default"]
     for name, short in SHORTHANDS.items():
         whole = _inner(definitions, name)
-        definitions[name] = {"description": whole.pop("description"), "anyOf": [whole, short]}
+        definitions[name] = {"description": whole.pop("description"), "anyOf": [whole, short.schema]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "A recipe of curator"}
 
 

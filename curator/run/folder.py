@@ -35,6 +35,7 @@ TEMPORARY = ".curator-tmp"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_MISPLACED = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 _facts: dict[str, object] = {"engine": "local"}
 
 
@@ -338,7 +339,9 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[None]:
-    """Turns errors of a full or read-only disk, from any library, into a RunError that says what to do."""
+    """Turns errors of a full or read-only disk, from any library, and of a path that cannot be written into a RunError
+    that says what to do.
+    """
     try:
         yield
     except RunError:
@@ -356,7 +359,28 @@ def disk(folder: Path) -> Iterator[None]:
                 f"{error.filename}: cannot be written or read ({error.strerror}); fix its permissions, or name another "
                 "folder with --out"
             ) from error
+        if isinstance(error, OSError) and error.errno in _MISPLACED and error.filename:
+            raise RunError(
+                f"{error.filename}: cannot be written ({error.strerror}); name another path with --out"
+            ) from error
         raise
+
+
+def require_writable(folder: Path) -> None:
+    """Checks, before any work, that a folder can be written or created.
+
+    Raises:
+        RunError: It or a folder around it is a file or may not be written, or its name is too long.
+    """
+    with disk(folder):
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise RunError(f"{folder}: cannot be written, because {there} is a file; name another folder with --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunError(
+            f"{folder}: cannot be written, because {there} is not writable; fix its permissions, or name another "
+            "folder with --out"
+        )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from curator.cli import cli
+from curator.cli.audit import own_folder, stem
 from curator.corpus import BY_PROMPT, WITHOUT, audit
 from curator.corpus.measure import recipe_of
 from curator.corpus.model import Audit, Measured, Retained
 from curator.corpus.page import html, retained, summary
 from curator.corpus.request import Request, from_recipe, named, source_of
 from curator.corpus.route import lines, ranked
-from curator.errors import DataError, RecipeError
+from curator.errors import DataError, RecipeError, RunError
 from curator.language import words
 from curator.pool.semantic import covered, redundancy
 from curator.records import Messages, Verdict
@@ -401,3 +402,26 @@ def test_coverage_is_the_best_cosine_of_each_pool_row() -> None:
     eye = np.eye(3, dtype=np.float32)
     assert covered(np.concatenate([eye, -eye[:1]]), eye[:2]).tolist() == [1.0, 1.0, 0.0, 0.0]
     assert pl.Series(covered(eye, eye[:0])).to_list() == [0.0, 0.0, 0.0]
+
+
+def test_audits_of_two_corpora_have_two_folders(tmp_path):
+    assert [stem(name) for name in ("a/safety.v1.jsonl", "hub:owner/safe-1.5", "x.json.gz", ".jsonl", "b/")] == [
+        "safety.v1", "safe-1.5", "x", "jsonl", "b",
+    ]  # fmt: skip
+    first = own_folder("a/train.jsonl", tmp_path)
+    assert first == tmp_path / "audit-train"
+    first.mkdir()
+    (first / "audit.json").write_text(json.dumps({"corpus": {"file": "a/train.jsonl"}}))
+    assert own_folder("a/train.jsonl", tmp_path) == first
+    second = own_folder("b/train.jsonl", tmp_path)
+    assert second == tmp_path / "audit-train-2"
+    second.mkdir()
+    (second / "audit.json").write_text(json.dumps({"corpus": {"hub": "owner/train", "file": None}}))
+    assert own_folder("hub:owner/train", tmp_path) == second
+
+
+def test_an_audit_that_cannot_be_written_ends_before_the_work(tmp_path):
+    (tmp_path / "afile").write_text("")
+    ended = CliRunner().invoke(cli, ["audit", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "afile")])
+    assert isinstance(ended.exception, RunError | SystemExit)
+    assert "is a file" in ended.output + str(ended.exception)

@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from curator import sandbox
 from curator.cli import cli
+from curator.corpus.measure import recipe_of
+from curator.corpus.request import request_of
 from curator.recipe.file import dump
 from tests.small_run import recipe
 
@@ -81,3 +83,13 @@ def test_hidden_states_of_a_model_stand_in_for_an_embedder(folder: Path) -> None
     assert found["settings"]["embedder"] == "sandbox:, last layer"
     assert (found["coverage"], found["near_probes"]) == (None, None)
     assert "categories of hazard, and prompts that are not harmful" in found["not_made"]
+
+
+def test_a_split_of_the_recipes_task_is_not_looked_for_in_a_file(tmp_path):
+    rows = "".join(json.dumps({"prompt": f"ask {number}", "response": "so"}) + "\n" for number in range(4))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    given = recipe("tasks.0.train={hub: a/b}", "tasks.0.test={rows: 10, split: test}", "tasks.0.rows=20")
+    file = str(tmp_path / "rows.jsonl")
+    request = request_of(file, tasks=[file], recipe=given, embedder=None)
+    (task,) = recipe_of(given, request).tasks
+    assert (task.train.file, task.test.split, task.test.rows) == (file, None, 10)

@@ -116,3 +116,22 @@ def test_an_opening_that_is_too_short_ends_a_build_before_anything_is_read_or_tr
     with pytest.raises(RecipeError, match=r"^probes.prefill: found 9"):
         build(recipe(*few), tmp_path / "kept")
     assert not list((tmp_path / "kept" / "5-train").rglob("done.json"))
+
+
+def test_the_base_is_tuned_without_the_probes_and_says_so(tmp_path, monkeypatch):
+    import polars as pl
+
+    from curator.pool.sources import read
+    from curator.run.folder import finished
+
+    monkeypatch.setattr("curator.experiment.jobs.tune", lambda rows, **_: {})
+    small = recipe()
+    probe = read(small.probes.harmful[0], prompts_only=True, seed=small.seed).rows["messages"][0].to_list()
+    asked = [probe, *([{"role": "user", "content": f"ask {number}"}] for number in range(3))]
+    told = [{"messages": [*turns, {"role": "assistant", "content": "so"}]} for turns in asked]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    run = tmp_path / "run"
+    build(recipe(f"model.instruction={{data: {{file: {tmp_path / 'b.jsonl'}}}, rows: 3}}"), run, until="base")
+    assert pl.read_parquet(run / "0-base" / "rows.parquet").height == 3
+    summary = finished(run / "0-base")["record"]["summary"]
+    assert summary.endswith("tuned on 3 instructions, without 1 row that holds a probe or the prompt of a test row")

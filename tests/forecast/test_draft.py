@@ -18,12 +18,12 @@ from curator.forecast.draft import (
     HARMFUL_ROWS,
     LONGEST,
     SHORTEST,
-    SIGNS,
     Looked,
     caps,
     longest,
     looked,
 )
+from curator.forecast.lengths import SIGNS, TEMPLATE, at_most
 from curator.recipe import package
 from curator.recipe.file import read
 
@@ -69,7 +69,7 @@ def test_it_passes_check_at_once_and_holds_what_the_files_hold(files: Path) -> N
     assert recipe.select.k == 40  # a fifth of 200 rows
     assert recipe.select.answers is not None
     assert recipe.select.answers.shares == {}  # every answer begins alike
-    assert (recipe.tasks[0].name, recipe.tasks[0].rows, recipe.tasks[0].test.rows) == ("task", 72, 18)
+    assert (recipe.tasks[0].name, recipe.tasks[0].rows, recipe.tasks[0].test.rows) == ("task", None, 18)
     assert recipe.tasks[0].train.columns == {"prompt": "dialogue", "response": "summary"}
     assert [source.file for source in recipe.probes.harmful] == ["harmful.txt"]
     text = Path("mine.yaml").read_text()
@@ -130,7 +130,9 @@ def test_without_probes_open_ones_on_the_hub_stand_in(
 
 def test_the_longest_row_of_each_training_follows_the_rows_that_it_trains_on(files: Path) -> None:
     def rows(name: str, *tokens: int) -> Looked:
-        texts = [f"{number:<10}" + "a" * (int(count * SIGNS) - 13) for number, count in enumerate(tokens)]
+        texts = [
+            f"{number:<10}" + "a" * (int((count - TEMPLATE - 3) * SIGNS) - 13) for number, count in enumerate(tokens)
+        ]
         Path(name).write_text("\n".join(json.dumps({"prompt": text, "response": "No."}) for text in texts))
         return looked(name, files)
 
@@ -210,3 +212,50 @@ def test_two_tasks_of_one_name_and_names_of_other_scripts_are_told_apart(files: 
     assert made.exit_code == 0, made.output
     names = [task.name for task in read("mine.yaml").tasks]
     assert len(set(names)) == 3
+
+
+def test_what_is_drafted_leaves_room_for_what_other_roles_have(files: Path) -> None:
+    def write(name: str, rows: list[tuple[str, str]]) -> None:
+        Path(name).write_text("".join(json.dumps({"instruction": a, "output": b}) + "\n" for a, b in rows))
+
+    asked = [f"count the loaves of baker {number} in town" for number in range(50)]
+    write("twice.jsonl", [(text, f"{text} {answer}") for text in asked for answer in ("one", "two")])
+    write("keep.jsonl", [(text, "three") for text in (*asked[:3], *(f"name the owl of tower {n}" for n in range(60)))])
+    for name in ("twice.jsonl", "\U0001f600.jsonl", "anticipated.jsonl"):
+        write(name, [(text, f"{text} {answer}") for text in asked for answer in ("one", "two")])
+        words = ["--pool", "safety rows.json", "--task", name, "--keep", "keep.jsonl", "--model", "sandbox:"]
+        made = run(
+            "new", "own", *words, "--harmful", "harmful.txt", "--benign", "benign.txt", "--out", f"{len(name)}.yaml"
+        )
+        assert made.exit_code == 0, made.output
+        checked = run("check", f"{len(name)}.yaml")
+        assert checked.exit_code == 0, checked.output
+        recipe = read(f"{len(name)}.yaml")
+        assert (recipe.tasks[0].rows, recipe.verify.keep.rows) == (None, 60)
+    write("keep.jsonl", [(text, "three") for text in asked])
+    refused = run("new", "other", *words)
+    assert refused.exit_code != 0
+    assert "also stand in the pool" in str(refused.exception) + refused.output
+
+
+def test_of_a_large_task_a_number_of_rows_is_taken(files: Path) -> None:
+    rows = [{"instruction": f"count the loaves of baker {number}", "output": "so"} for number in range(600)]
+    Path("large.json").write_text(json.dumps(rows))
+    made = run("new", "own", "--pool", "safety rows.json", "--task", "large.json", "--model", "sandbox:")
+    assert made.exit_code == 0, made.output
+    assert read("own.yaml").tasks[0].rows == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("the committee reviewed the proposal about the budget", 8),  # as SmolLM2's tokenizer counts them
+        ("\u6211\u4eec\u4eca\u5929\u53bb\u516c\u56ed\u770b\u82b1", 20),
+        ("12.5 + 7 * (33 - 4) / 2 = 114.0; 8 - 3 = 5;", 35),
+        ("\u0935\u093e\u0930\u094d\u0937\u093f\u0915 \u092c\u091c\u091f", 14),
+    ],
+)
+def test_the_tokens_of_a_row_are_no_fewer_than_a_tokenizer_counts(files: Path, text: str, tokens: int) -> None:
+    Path("rows.json").write_text(json.dumps([{"prompt": text * 9, "response": text}]))
+    (most,) = at_most(looked("rows.json", files).rows)
+    assert 10 * tokens <= most - TEMPLATE < 30 * tokens

@@ -27,6 +27,7 @@ from curator.forecast.models import looked_at
 from curator.forecast.outline import outline
 from curator.forecast.power import GATE_PRIOR, PRIOR
 from curator.forecast.problems import examine
+from curator.forecast.speed import seconds_for
 from curator.forecast.workload import arm_rows, trainings
 from curator.model.size import model_size
 from curator.pipeline import build
@@ -139,6 +140,38 @@ def test_the_time_without_a_run_is_operations_over_a_stated_speed() -> None:
     assert adapted.train_seconds == pytest.approx(found.train_seconds)  # 4 + 2 operations instead of 6
     assert adapted.disk == 8 * 4 * 4 * size.linear + 9 * 4 * size.parameters
     assert found.disk == (8 + 9) * 4 * size.parameters
+
+
+@pytest.mark.parametrize("speed", [None, 100.0])
+def test_workers_are_together_no_faster_than_the_cores(speed: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curator.forecast.speed.cores", lambda: 2)
+
+    def seconds(*settings: str, at_once: int) -> float | None:
+        return seconds_for(recipe(*settings), 1000, speed, 6, model_size("sandbox:"), at_once=at_once)
+
+    two = seconds("engine.workers=2", at_once=2)
+    assert two is not None
+    assert seconds("engine.workers=16", at_once=16) == two
+    assert seconds("engine.workers=2", "engine.threads=1", at_once=2) == two
+    if speed is None:
+        assert seconds("engine.workers=2", "engine.threads=8", at_once=2) == two
+        assert seconds("engine.workers=1", "engine.threads=1", at_once=1) == 2 * two
+    else:
+        assert two == 1000 / speed / 2
+        assert seconds("engine.workers=2", "engine.threads=2", at_once=2) == 2 * two
+    ray = ["engine.kind=ray", "engine.workers=16", "engine.threads=1"]
+    assert seconds(*ray, at_once=16) == pytest.approx(two / 8)
+
+
+def test_checkpoints_answer_as_often_as_the_recipe_says() -> None:
+    checkpoints = "tasks.list.probe_at=[0.5, 1.0]"
+    drawn = ["verify.generate.samples=5", "verify.generate.temperature=0.7"]
+    (plain,), (more,), (sampled,), (both,) = (
+        estimates(recipe(*settings), NOTHING)[0] for settings in ([], [checkpoints], drawn, [checkpoints, *drawn])
+    )
+    assert plain.answers is not None
+    assert more.answers > plain.answers
+    assert both.answers - sampled.answers == 5 * (more.answers - plain.answers)
 
 
 @pytest.mark.parametrize("name", ["plain", "full"])

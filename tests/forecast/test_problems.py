@@ -180,7 +180,7 @@ ALONE = {
     ),
     "too few instructions": (
         replaced('"sandbox:"', '"sandbox:", instruction: {data: {file: task.jsonl}, rows: 41}'),
-        "a.yaml:2: model.instruction: found 40 rows, but rows is 41",
+        "a.yaml:2: model.instruction: found 35 usable rows in task.jsonl, but rows is 41",
         "lower rows",
     ),
     "one arm's own file": (

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from curator.errors import DataError
 from curator.pool import ledger as ledgers
-from curator.pool.gather import Gathered, gather
+from curator.pool.gather import Gathered, claim_evaluation, gather, instruction_rows
 from curator.recipe import Probes
+from curator.recipe.model import Instruction
 from curator.recipe.pool import Clean, Decontaminate, PoolSection
 from curator.recipe.source import Source
 from curator.recipe.task import TaskSection
@@ -137,6 +138,81 @@ def test_no_task_trains_on_a_prompt_of_any_tasks_test_rows(
     assert set(split["match"]) <= {*found.data.tasks[0].test["id"], *found.data.tasks[1].test["id"]}
 
 
+def talk(*texts: str) -> dict[str, Any]:
+    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
+
+
+def test_a_conversation_with_a_test_rows_prompt_is_left_out_of_training_and_pool(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    asked = [f"tell me about thing {number}" for number in range(20)]
+    task = [talk(text, f"it is {text}") for text in asked]
+    task += [talk(text, f"it is {text}", "continue", f"more of {text}") for text in asked]
+    pool = [talk("good day to you all", "hello", text, f"it is {text}", "go on", f"more of {text}") for text in asked]
+    found = gather(
+        pool=PoolSection(sources=[lines(pool, "pool.jsonl")], clean=Clean(near_duplicates=None, decontaminate=None)),
+        tasks=[TaskSection(name="few", train=lines(task, "a.jsonl"), test=HeldOut(rows=12))],
+        weights={"few": 1.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    (few,) = found.data.tasks
+    held_out = {messages[0]["content"] for messages in few.test["messages"] if len(messages) == 2}
+    assert len(held_out) > 2
+    trained = [messages for messages in few.train["messages"] if messages[0]["content"] in held_out]
+    assert trained == []
+    assert {messages[2]["content"] for messages in found.data.pool.rows["messages"]} == set(asked) - held_out
+    (reason,) = set(found.dropped.filter(pl.col("role") == "pool")["reason"])
+    assert reason == "one of its prompts also stands in: test of few"
+
+
+def test_the_base_is_tuned_on_no_probe_and_no_prompt_of_a_test_row(lines: Callable[..., Source]) -> None:
+    data = [talk(f"tell me about thing {n}", "told") for n in range(30)]
+    data += [
+        talk("what of the old mill of probe 7 here", "that"),
+        *(talk(f"ask {n} of them", "this") for n in range(30)),
+    ]
+    source = lines(data, "data.jsonl")
+    task = TaskSection(name="few", train=lines(data[:30], "a.jsonl"), test=HeldOut(rows=12))
+    plain = instruction_rows(ledgers.Ledger(Path(), 0), Instruction(data=source, rows=20))
+    assert plain.height == 20
+
+    ledger = ledgers.Ledger(Path(), 0)
+    everything = {"few": ledger.read("task few", [task.train])}
+    probes = Probes(harmful=[lines([{"prompt": "what of the old mill of probe 7 here"}], "probes.jsonl")])
+    _, _, tests = claim_evaluation(ledger, [task], everything, probes, Decontaminate())
+    for count in (20, 48):
+        rows = instruction_rows(ledger, Instruction(data=source, rows=count))
+        assert rows.height == count
+        assert not prompts(rows) & {*prompts(tests["few"]), "what of the old mill of probe 7 here"}
+        left = ledger.drops(["instructions"]).filter(stage="leak").height
+        assert ledger.counts("instructions") == {"read": 61, "kept": count, "dropped": 61 - count}
+        unclaimed = set(plain["id"]) - set(ledger.drops(["instructions"]).filter(stage="leak")["match"])
+        assert set(rows["id"]) >= unclaimed - set(tests["few"]["id"])
+    assert left == 13
+    with pytest.raises(
+        DataError, match=r"^found 48 usable rows in data.jsonl, but rows is 49 \(61 read; dropped: 13 leak\)"
+    ):
+        instruction_rows(ledger, Instruction(data=source, rows=49))
+
+
+def test_a_short_turn_of_a_conversation_is_no_test_rows_prompt(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    task = [talk("go on", "certainly"), *(talk(f"tell me about {number}", f"it is {number}") for number in range(3))]
+    pool = [talk("a story of an owl please", "once", "go on", "upon"), talk("go on", "certainly not")]
+    found = gather(
+        pool=PoolSection(sources=[lines(pool, "pool.jsonl")]),
+        tasks=[TaskSection(name="few", train=lines(task, "a.jsonl"), rows=1, test=HeldOut(rows=3))],
+        weights={"few": 1.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    assert [messages[0]["content"] for messages in found.data.pool.rows["messages"]] == ["a story of an owl please"]
+
+
 def test_the_same_source_in_two_tasks_has_the_same_test_rows(
     lines: Callable[..., Source], count_words: Callable[..., list[int]]
 ) -> None:
@@ -197,10 +273,6 @@ def test_a_prompt_in_two_roles_leaves_the_later_one(
         *clean.data.harmful["id"],
         *clean.data.benign["id"],
     }
-
-
-def talk(*texts: str) -> dict[str, Any]:
-    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
 
 
 @pytest.mark.parametrize("decontaminate", [Decontaminate(), None])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curator import sandbox
 from curator.errors import DataError
-from curator.pool.sources import read
+from curator.pool.sources import read, remarks
 from curator.recipe.source import Source
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, row_id
 
@@ -189,10 +189,41 @@ def test_a_column_called_category_that_holds_none_is_left_aside(lines: Callable[
     assert read(lines([pair(1, category={"a": 0.5})])).rows["category"].to_list() == [None]
 
 
-def test_the_licence_of_a_row_stands_unless_the_recipe_gives_one(lines: Callable[..., Source]) -> None:
+def test_the_recipe_gives_the_licence_of_the_rows_that_state_none(lines: Callable[..., Source]) -> None:
     rows = [pair(1, licence="mit"), pair(2, license="cc0"), pair(3)]
     assert read(lines(rows)).rows.sort("line")["licence"].to_list() == ["mit", "cc0", None]
-    assert read(lines(rows, licence="own")).rows["licence"].to_list() == ["own"] * 3
+    found = read(lines(rows, licence="CC0 "))
+    assert found.rows.sort("line")["licence"].to_list() == ["mit", "cc0", "CC0 "]
+    assert remarks(found.resolved) == ["rows.jsonl: 1 row states another licence than the recipe gives, which is kept"]
+    assert remarks(read(lines(rows, licence="own")).resolved)[0].startswith("rows.jsonl: 2 rows state another licence")
+    assert not remarks(read(lines(rows)).resolved)
+
+
+@pytest.mark.parametrize(
+    ("columns", "stated"),
+    [
+        ({"License": "cc-by-nc-4.0"}, "cc-by-nc-4.0"),
+        ({"LICENSE": ["mit", "cc0"]}, "mit, cc0"),
+        ({"licence": "", "license": "mit"}, "mit"),
+        ({"licence": " ", "License": ["", None, "mit"]}, "mit"),
+        ({"licence": "mit", "license": "a licence of many words"}, "mit"),
+        ({"licence": [], "license": {"name": "mit"}}, None),
+    ],
+)
+def test_a_licence_is_read_in_any_case_and_as_a_list(
+    lines: Callable[..., Source], columns: dict[str, object], stated: str | None
+) -> None:
+    for rows in ([pair(1, **columns)], [*(pair(number) for number in range(2, 1100)), pair(1, **columns)]):
+        found = read(lines(rows))
+        assert found.rows.sort("line")["licence"].to_list()[-1] == stated
+        assert found.resolved["unused"] == []
+
+
+def test_a_licence_in_any_case_is_read_from_a_file_by_column(tmp_path: Path) -> None:
+    pl.DataFrame({"prompt": ["a question"], "response": ["an answer"], "License": ["mit"]}).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    assert read(Source(file="a.parquet"), base=tmp_path).rows["licence"].to_list() == ["mit"]
 
 
 def test_long_rows_are_dropped_by_the_counts_handed_in_before_rows_are_taken(

@@ -183,6 +183,20 @@ def test_controls_are_a_config_of_their_own_with_a_split_an_arm(run, report, wri
     assert load(folder, tmp_path / "cache2")["train"].num_rows == 12, "the curated rows stay the default"
 
 
+def test_every_split_loads_beside_a_recovery_arm(run, report, write, tmp_path):
+    sets = sets_of(run)
+    random = sets.filter(pl.col("arm") == "random")
+    controls = pl.concat([sets, random.with_columns(arm=pl.lit("random+recovery"))])
+    row_id = random["id"][0]
+    folder = write(tmp_path / "d", run, report, controls=controls, openers={row_id: "Of course."})
+    found = load_dataset(str(folder), "controls", cache_dir=str(tmp_path / "controls"))
+    openers = {split: {row["id"]: row["opener"] for row in rows if row["opener"]} for split, rows in found.items()}
+    assert openers == {"random": {}, "matched_random": {}, "random_recovery": {row_id: "Of course."}}
+    assert load(folder, tmp_path / "curated")["train"].num_rows == 12
+    for split in found:
+        assert load_dataset(str(folder), "controls", split=split, cache_dir=str(tmp_path / split)).num_rows
+
+
 def test_without_controls_there_is_one_config(written, tmp_path):
     with pytest.raises(ValueError, match="controls"):
         load_dataset(str(written), "controls", cache_dir=str(tmp_path))

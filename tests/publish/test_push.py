@@ -317,6 +317,15 @@ def test_rows_that_open_as_others_are_found(hub, run, report, write, folder, tmp
         read_back(Hub(REPO, None), done.commit, local(folder), other)
 
 
+def test_the_rows_of_every_config_are_read_back(hub, folder, write, run, report, tmp_path):
+    controls = run_controls(run)
+    sent = write(tmp_path / "a" / "dataset", run, report, controls=controls)
+    done = push(sent, REPO)
+    other = write(tmp_path / "b" / "dataset", run, report, controls=controls.filter(controls["seed"] < 2))
+    with pytest.raises(PublishError, match="are not the rows that were sent"):
+        read_back(Hub(REPO, None), done.commit, local(sent), other)
+
+
 # Refused before anything is sent
 
 

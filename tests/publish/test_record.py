@@ -330,3 +330,16 @@ def test_no_text_of_a_task_a_probe_or_an_answer_is_published(built):
     texts = [turn["content"] for frame in frames for messages in frame["messages"] for turn in messages]
     assert len(texts) > 50
     assert not [text for text in texts if text in seen]
+
+
+def test_a_label_that_is_text_is_not_published(tmp_path):
+    from curator.pool.sources import read
+    from curator.recipe.source import Source
+
+    labels = (True, "some private words of a person", "it's theirs and \"nobody's\"")
+    rows = [json.dumps({"prompt": f"ask {label}", "response": "tell", "label": label}) for label in labels]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    dropped = read(Source(file="a.jsonl", columns={"label": "label"}), base=tmp_path).dropped
+    assert dropped.height == 2
+    for text in dropped["reason"]:
+        assert reason("clean", text) == "label is (not published), neither true nor false"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curator.errors import RecipeError
 from curator.forecast.outline import outline
 from curator.recipe import Recipe
-from curator.recipe.file import dump, parse, read, template
+from curator.recipe.file import dump, parse, quoted, read, template
 from curator.recipe.score import AGGREGATES
 from tests.small_run import QUICKSTART, recipe
 
@@ -752,3 +752,31 @@ def test_a_number_of_draws_that_an_earlier_version_wrote_into_its_run_folder_is_
     assert recipe("verify.pilot={random_draws: 2}").verify.pilot.random_draws == 2
     with pytest.raises(RecipeError, match=r"pilot.random_draws has no effect: only select.weight: auto reads it"):
         recipe("verify.pilot={random_draws: 3}")
+
+
+def test_a_setting_inside_a_short_form_keeps_what_the_short_form_says() -> None:
+    text = QUICKSTART.read_text(encoding="utf-8")
+
+    def read_with(*settings: str) -> Recipe:
+        return parse(text, settings)
+
+    regime = read_with("verify.regime=auto", "verify.regime.seeds=3").verify.regime
+    assert (regime.auto, regime.seeds) == (True, 3)
+    near = "pool.clean.near_duplicates"
+    clean = read_with(f"{near}=0.6", f"{near}.shingle=3").pool.clean
+    assert (clean.near_duplicates.jaccard, clean.near_duplicates.shingle) == (0.6, 3)
+    probes = "pool.clean.decontaminate"
+    clean = read_with(f"{probes}=0.5", f"{probes}.ngram=4").pool.clean
+    assert (clean.decontaminate.overlap, clean.decontaminate.ngram) == (0.5, 4)
+    source = read_with("pool.sources.0.category=topic", "pool.sources.0.category.pick=first").pool.sources[0]
+    assert (source.category.column, source.category.pick) == ("topic", "first")
+    clean = read_with(f"{near}=null", f"{near}.shingle=3").pool.clean
+    assert clean.near_duplicates.shingle == 3
+    looks = read_with("verify.seeds=6", "verify.seeds.max=9").verify.seeds
+    assert looks.max == 9
+
+
+@pytest.mark.parametrize("name", ["\U0001f600.jsonl", 'a "b" \\ c.jsonl', "\x7f\x85\u2028.jsonl", "\u00e9: #.jsonl"])
+def test_any_name_of_a_file_is_quoted_for_a_recipe(name: str) -> None:
+    source = parse(QUICKSTART.read_text(encoding="utf-8"), [f"pool.sources.0={{file: {quoted(name)}}}"]).pool.sources[0]
+    assert source.file == name

@@ -32,6 +32,7 @@ from curator.run.folder import (
     read_json,
     replacing,
     replacing_folder,
+    require_writable,
     reserve,
     write_json,
     write_text,
@@ -621,3 +622,14 @@ def test_making_a_piece_anew_changes_nothing_of_the_run_it_was_taken_from(tmp_pa
     make(tmp_path / "b" / "piece", "k2", Work("b again"))
     write_json(tmp_path / "b" / "piece" / "started.json", {"key": "else"})
     assert {path.name: path.read_text() for path in (tmp_path / "a" / "piece").iterdir()} == before
+
+
+def test_a_path_that_cannot_be_written_is_an_error_in_words(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x.json", tmp_path / ("n" * 300) / "x.json"):
+        with pytest.raises(RunError, match=r"cannot be written .*name another path with --out"), disk(path):
+            write_text(path, "text")
+        with pytest.raises(RunError, match="cannot be written"):
+            require_writable(path.parent)
+    require_writable(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()

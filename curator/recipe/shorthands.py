@@ -1,0 +1,53 @@
+"""Short forms of sections: what a recipe may write in a section's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+
+class Shorthand(NamedTuple):
+    """The short form of a section.
+
+    Attributes:
+        keys: Keys of the recipe at which the section stands; empty for items of a list.
+        field: The key of the section that the short form gives.
+        schema: The short form as JSON schema.
+        becomes: The value of `field`; null for the short form itself.
+    """
+
+    keys: tuple[str, ...]
+    field: str
+    schema: dict[str, JsonValue]
+    becomes: JsonValue = None
+
+
+SHORTHANDS: Mapping[str, Shorthand] = {
+    "Arm": Shorthand((), "name", {"type": "string"}),
+    "Categorise": Shorthand(("categorise",), "least", {"type": "number"}),
+    "Category": Shorthand(("category",), "from", {"type": "string"}),
+    "Decontaminate": Shorthand(("decontaminate",), "overlap", {"type": "number"}),
+    "LogOdds": Shorthand(("log_odds",), "from", {"const": "pilot"}),
+    "NearDuplicates": Shorthand(("near_duplicates",), "jaccard", {"type": "number"}),
+    "Refusals": Shorthand(("refusals",), "judge", {"type": "string"}),
+    "RegimeSearch": Shorthand(("regime",), "auto", {"const": "auto"}, becomes=True),
+    "Within": Shorthand(("within",), "by", {"type": "array"}),
+}
+"""Section -> its short form, which the section's validators read."""
+
+
+def expanded(key: str, value: Any) -> Any:
+    """The section that `value` is short for at a key of the recipe; any other value as it is."""
+    for short in SHORTHANDS.values():
+        if key in short.keys and _fits(value, short.schema):
+            return {short.field: value if short.becomes is None else short.becomes}
+    return value
+
+
+def _fits(value: Any, schema: Mapping[str, JsonValue]) -> bool:
+    kinds: dict[Any, type | tuple[type, ...]] = {"string": str, "number": (int, float), "array": list}
+    if "const" in schema:
+        return bool(value == schema["const"])
+    return isinstance(value, kinds[schema["type"]]) and not isinstance(value, bool)
