@@ -181,7 +181,7 @@ def unrehearsed(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
         listed = ", ".join(f"{count:,} on {name!r}" for name, count in few.items())
         yield (
             ("verify", "rehearsal_share"),
-            f"fine-tuning mixes in only the first of the {k:,} rows of a set ({listed}), so the others do not count; "
+            f"fine-tuning mixes in only the first of the {these(k, 'row', 'rows')} of a set ({listed}), so the others do not count; "
             "raise rehearsal_share, fine-tune on more rows, or lower select.k",
         )
 

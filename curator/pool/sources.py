@@ -146,7 +146,7 @@ def remarks(resolved: Mapping[str, Any]) -> list[str]:
         rows_have = these(count, "row has", "rows have")
         parts.append(f"{label}: {rows_have} the label false and {'is' if count == 1 else 'are'} left out")
     if count := resolved.get("relicensed"):
-        rows_state = "1 row states" if count == 1 else f"{count:,} rows state"
+        rows_state = these(count, "row states", "rows state")
         parts.append(f"{label}: {rows_state} another licence than the recipe gives, which is kept")
     return parts
 
