@@ -32,6 +32,7 @@ from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import CURATED, NONE, REPEATED
 from curator.sandbox import NAMES
+from curator.wording import these
 
 FULL = "full"
 
@@ -181,8 +182,8 @@ def unrehearsed(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
         listed = ", ".join(f"{count:,} on {name!r}" for name, count in few.items())
         yield (
             ("verify", "rehearsal_share"),
-            f"fine-tuning mixes in only the first of the {these(k, 'row', 'rows')} of a set ({listed}), so the others do not count; "
-            "raise rehearsal_share, fine-tune on more rows, or lower select.k",
+            f"fine-tuning mixes in only the first of the {these(k, 'row', 'rows')} of a set ({listed}), so the others "
+            "do not count; raise rehearsal_share, fine-tune on more rows, or lower select.k",
         )
 
 
