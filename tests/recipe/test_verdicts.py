@@ -13,9 +13,9 @@ from tests.benchmarks.verdicts import difference, harmful
 RECIPES = Path(__file__).parents[2] / "recipes"
 VERDICTS = RECIPES / "verdicts"
 ROWS = {
-    ("phrases", "after"): "| harmful after alpaca (primary) | **{}** (5.05) [{}, {}] | **{}** [{}, {}] |",
-    ("head", "after"): "| the same by the head | {} [{}, {}] | {} [{}, {}] |",
-    ("phrases", "before"): "| harmful before fine-tuning | {} [{}, {}] | {} [{}, {}] |",
+    ("phrases", "after"): "| harmful after alpaca (primary) |" + " **{}** (5.05) [{}, {}] |" + " **{}** [{}, {}] |" * 2,
+    ("head", "after"): "| the same by the head |" + " {} [{}, {}] |" * 3,
+    ("phrases", "before"): "| harmful before fine-tuning |" + " {} [{}, {}] |" * 3,
 }
 
 
@@ -31,8 +31,8 @@ def told(first: pl.DataFrame, second: pl.DataFrame) -> list[str]:
 @pytest.mark.parametrize(("judge", "phase"), ROWS)
 def test_the_choices_table_is_that_of_its_verdicts(judge: str, phase: str) -> None:
     page, at = (RECIPES / "README.md").read_text(encoding="utf-8"), (judge, phase)
-    both = [told(of(arm, arm, *at), of("R", "random", *at)) for arm in ("R", "RN")]
-    assert ROWS[at].format(*both[0], *both[1]) in page
+    figures = [each for arm in ("R", "RN", "N") for each in told(of(arm, arm, *at), of("R", "random", *at))]
+    assert ROWS[at].format(*figures) in page
     caps = told(of("RN", "RN", *at), of("R", "R", *at))
     assert "{} points [{}, {}]".format(*caps) in page or "{} [{}, {}]".format(*caps) in " ".join(page.split())
 
