@@ -185,8 +185,8 @@ def holds_both(pool: Sequence[Looked]) -> bool:
 
     from curator.pool.refusals import refusals
 
-    said = [refused for refused in refusals(pl.concat([each.rows for each in pool])) if refused is not None]
-    return bool(said) and BOTH <= sum(said) / len(said) <= 1.0 - BOTH
+    judged = [refused for refused in refusals(pl.concat([each.rows for each in pool])) if refused is not None]
+    return bool(judged) and BOTH <= sum(judged) / len(judged) <= 1.0 - BOTH
 
 
 def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.conclusions import LEVEL
 from curator.recipe import Recipe
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, HIGH_MATCHED, LOW_MATCHED, Thresholds
@@ -150,7 +149,7 @@ def contrast(
     mix: Mapping[str, float],
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     *,
-    level: float = LEVEL,
+    level: float | None = None,
     utility: Grid | None = None,
     margin: float | None = None,
 ) -> dict[str, Any]:
@@ -161,12 +160,15 @@ def contrast(
         first, second: The arms.
         mix: As in `decide.assess`.
         thresholds: The recipe's `verify.decision`.
-        level: Two-sided error of the interval: that of the run's last look if its seeds were added in looks.
+        level: Two-sided error of the interval: that of the run's last look if its seeds were added in looks; null for
+            LEVEL.
         utility, margin: Utility after fine-tuning, and the largest loss of it with which a setting counts in the worst
             case.
     """
+    from curator.conclusions import LEVEL
     from curator.decision.decide import assess
 
+    level = LEVEL if level is None else level
     grids = {("harmfulness", "after"): grid} | ({("utility", "after"): utility} if utility else {})
     assessed = assess(grids, mix, treatment=first, control=second, level=level, thresholds=thresholds, margin=margin)
     return {**asdict(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
@@ -178,10 +180,12 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     A p-value that was read at a look counts relative to that look's level, as if the level were 0.05. Intervals stay
     unadjusted.
     """
+    from curator.conclusions import LEVEL
     from curator.decision.beside import OPEN
     from curator.decision.statistics import holm
 
-    adjusted = holm([_at_its_level(contrast["p"], contrast["level"]) for contrast in contrasts])
+    read = [(contrast["p"], contrast["level"]) for contrast in contrasts]
+    adjusted = holm([None if p is None else min(1.0, p * LEVEL / level) for p, level in read])
     family = []
     for contrast, p in zip(contrasts, adjusted, strict=True):
         outcome, reason = contrast["alone"], contrast["reason"]
@@ -189,10 +193,6 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             outcome, reason = OPEN, f"not clear among {these(len(contrasts), 'comparison', 'comparisons')}"
         family.append({**contrast, "p_holm": p, "outcome": outcome, "reason": reason})
     return family
-
-
-def _at_its_level(p: float | None, level: float) -> float | None:
-    return None if p is None else min(1.0, p * LEVEL / level)
 
 
 def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:

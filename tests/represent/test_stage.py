@@ -114,6 +114,8 @@ def test_everything_that_decides_a_vector_is_in_the_name_of_its_cache(
     from curator.run import Run
 
     monkeypatch.setattr(stage, "tokenizer_of", lambda making: SimpleNamespace(chat_template="a template"))
+    monkeypatch.setattr("curator.model.prefill.lead_tokens", lambda tokenizer: ())
+    monkeypatch.setattr("curator.model.chat.own_begin", lambda tokenizer: None)
     monkeypatch.setattr("curator.engine.device_of", lambda section: "cpu")
     monkeypatch.setattr("curator.model.load.resolve_revision", lambda name, revision, key: revision)
     adapter = tmp_path / "adapter"
