@@ -62,9 +62,9 @@ def at_least(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f}%"
 
 
-def coverage(level: float | None) -> str:
-    """What an interval covers in percent, of its two-sided error in [0, 1]: `95%`, `97.7%`, `99.98%`; `100%` is exactly
-    0.
+def confidence(level: float | None) -> str:
+    """The confidence of an interval in percent, from its two-sided error in [0, 1]: `95%`, `97.7%`, `99.98%`; `100%` is
+    an error of exactly 0.
     """
     if level is None:
         return UNKNOWN
@@ -164,7 +164,7 @@ def page(folder: str, template: str, /, **values: object) -> str:
 
 
 _FILTERS: tuple[Callable[..., str], ...] = (
-    percent, rate, points, reach, probability, at_least, coverage, number, duration, gibibytes, inert,
+    percent, rate, points, reach, probability, at_least, confidence, number, duration, gibibytes, inert,
 )  # fmt: skip
 
 

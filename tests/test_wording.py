@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from curator.wording import (
     at_least,
-    coverage,
+    confidence,
     duration,
     gibibytes,
     inert,
@@ -38,12 +38,12 @@ from curator.wording import (
         (percent(0.99996), "99.9%"),  # rounded down: it is not all
         (percent(1.0), "100%"),
         (rate(0.99, 0.97, 0.998), "99% [97, 99.8]"),
-        (coverage(0.05), "95%"),
-        (coverage(0.0228), "97.7%"),
-        (coverage(0.00022), "99.98%"),
-        (coverage(1e-7), "99.99999%"),
-        (coverage(0.0), "100%"),
-        (coverage(None), "not measured"),
+        (confidence(0.05), "95%"),
+        (confidence(0.0228), "97.7%"),
+        (confidence(0.00022), "99.98%"),
+        (confidence(1e-7), "99.99999%"),
+        (confidence(0.0), "100%"),
+        (confidence(None), "not measured"),
         (rate(0.12, 0.08, 0.17), "12% [8, 17]"),
         (rate(0.12, None, None), "12%"),
         (points(-0.0662), "-6.6"),

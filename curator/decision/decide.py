@@ -253,7 +253,7 @@ def decide(
     about = assessment.comparison.task
     shares = mix if about is None else {about: 1.0}
     comparison = with_bootstrap(assessment.comparison, grids[primary], shares, seed)
-    open_ = assessment.reason == "interval"
+    least, unclear = thresholds.least_seeds, assessment.reason == "interval"
     draft = Decision(
         outcome=assessment.outcome,
         reason=assessment.reason,
@@ -261,14 +261,14 @@ def decide(
         primary=comparison,
         gates=assessment.gates,
         attribution=_attribution(others, treatment, control, primary),
-        seeds_needed=needed(comparison, assessment.worst, thresholds.least_seeds) if open_ else None,
+        seeds_needed=needed(comparison, assessment.worst, least) if unclear else None,
         beside=assessment.beside,
         worst=assessment.worst,
     )
     before = compare(grids["harmfulness", "before"], treatment, control, mix)
     tasks = tasks_in_words(list(mix))
     words = sentence(
-        draft, before, tasks, assessment.either_way, thresholds.least_seeds, unscored=assessment.unscored, stop=stop,
+        draft, before, tasks, assessment.either_way, least, unscored=assessment.unscored, stop=stop,
         rehearsal=rehearsal,
     )  # fmt: skip
     return replace(draft, sentence=words, verdict=verdict(comparison, rehearsal=rehearsal))

@@ -16,7 +16,7 @@ from curator.recipe.verify import (
     RANDOM,
     RANDOM_CAPPED,
 )
-from curator.wording import coverage, percent, points
+from curator.wording import confidence, percent, points
 
 _IN_WORDS = {
     CURATED: "the curated set",
@@ -44,16 +44,14 @@ def verdict(primary: Comparison | None, *, rehearsal: bool = False) -> str:
         return f"No pair of answers of {arms} was scored, so nothing can be said about the set."
     limits = f"difference {points(primary.difference)} points"
     if primary.low is not None:
-        limits += f", {coverage(primary.level)} CI {points(primary.low)} to {points(primary.high)}"
+        limits += f", {confidence(primary.level)} CI {points(primary.low)} to {points(primary.high)}"
     at = "" if primary.task is None else f" at '{primary.task}'"
-    models, other = f"aligned on {named(primary.treatment)}", named(primary.control)
+    models = models_of(primary.treatment, rehearsal=rehearsal)
+    other = f"rows of {named(primary.control)}" if rehearsal else named(primary.control)
     if primary.control == NONE:
-        other = "models that were not aligned"
-    if rehearsal:
-        models = f"fine-tuned with rows of {named(primary.treatment)} mixed in"
-        other = "models fine-tuned without such rows" if primary.control == NONE else f"rows of {other}"
+        other = models_of(NONE, rehearsal=rehearsal)
     return (
-        f"Models {models} gave harmful answers to {percent(primary.treatment_rate)} of the probes "
+        f"{models[0].upper()}{models[1:]} gave harmful answers to {percent(primary.treatment_rate)} of the probes "
         f"{_when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
     )
 
@@ -64,8 +62,10 @@ def _when(primary: Comparison) -> str:
     return during if primary.phase == "during" else f"{primary.phase} fine-tuning"
 
 
-def models_of(arm: str) -> str:
-    """The models of an arm in words."""
+def models_of(arm: str, *, rehearsal: bool = False) -> str:
+    """The models of an arm in words; in a rehearsal, arms are mixed into fine-tuning instead of being aligned on."""
+    if rehearsal:
+        return f"models fine-tuned {'without such rows' if arm == NONE else f'with rows of {named(arm)} mixed in'}"
     return "models that were not aligned" if arm == NONE else f"models aligned on {named(arm)}"
 
 

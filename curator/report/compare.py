@@ -12,7 +12,7 @@ from curator.report.model import Report, read_report
 from curator.report.part import Count, Number, Part, Rate, Values
 from curator.run import STAGES, require
 from curator.run.readers import report_file, role_files
-from curator.wording import coverage, number, points, rate, reach, these
+from curator.wording import confidence, number, points, rate, reach, these
 
 
 class Side(Part):
@@ -83,7 +83,7 @@ def table(rows: Sequence[Compared]) -> list[list[str]]:
         "control, before": lambda row: _rate(row.control.before),
         "control, after": lambda row: _rate(row.control.after),
         "difference": lambda row: f"{points(row.difference)} points {reach(row.low, row.high)}",
-        "interval": lambda row: f"{coverage(row.level)}, {these(row.seeds, 'paired seed', 'paired seeds')}",
+        "interval": lambda row: f"{confidence(row.level)}, {these(row.seeds, 'paired seed', 'paired seeds')}",
         "model": lambda row: row.model.id,
         "chosen": lambda row: f"{these(row.k, 'row', 'rows')} by {row.objective}, weight {number(row.weight, 6)}",
         "score": lambda row: row.score,

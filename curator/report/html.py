@@ -142,7 +142,7 @@ def fill(template: str, **values: object) -> str:
         "reach",
         "probability",
         "at_least",
-        "coverage",
+        "confidence",
         "number",
         "duration",
         "gibibytes",

@@ -27,6 +27,7 @@ class Filling(TypedDict):
 
     r: Report
     primary: Comparison
+    set_models: str
     control_sets: str
     control_models: str
     arms: list[str]
@@ -54,14 +55,15 @@ def _filling(report: Report) -> Filling:
     from curator.decision.verdict import models_of, named  # imports numpy, which showing a report does without
 
     anticipated = [name for name, weight in report.tuned.items() if weight]
-    primary = report.decision.primary
+    primary, rehearsal = report.decision.primary, report.design.stage == "rehearsal"
     first = [primary.treatment, primary.control]
     ran = {name: value for name, value in plain(report.provenance).items() if name != "recipe"}
     return {
         "r": report,
         "primary": primary,
+        "set_models": "models fine-tuned with rows of this set mixed in" if rehearsal else "models aligned on this set",
         "control_sets": named(primary.control),
-        "control_models": models_of(primary.control),
+        "control_models": models_of(primary.control, rehearsal=rehearsal),
         "arms": [*first, *(arm for arm in report.arms if arm not in first)],
         # One anticipated task is the whole mix, so that a row of its own would repeat it.
         "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],

@@ -173,20 +173,24 @@ def test_what_a_decision_means_follows_the_decision(after, gates, outcome, words
 
 
 @pytest.mark.parametrize(
-    ("control", "outcome", "words"),
+    ("stage", "control", "outcome", "words"),
     [
-        ("none", "worse", "than models that were not aligned. Without alignment on this set the model is safer"),
-        ("none", "durable", "fewer harmful answers than models that were not aligned. Chance"),
-        ("none", "not distinguishable", "models aligned on this set from models that were not aligned. That"),
-        ("random", "worse", "than models aligned on random sets of the same size. The better choice here: random sets"),
-        ("full", "worse", "than models aligned on the whole pool. The better choice here: the whole pool."),
+        ("upstream", "none", "worse", "than models that were not aligned. Without this set the model is safer"),
+        ("upstream", "none", "durable", "fewer harmful answers than models that were not aligned. Chance"),
+        ("upstream", "none", "not distinguishable", "models aligned on this set from models that were not aligned. T"),
+        ("upstream", "random", "worse", "than models aligned on random sets of the same size. The better choice here"),
+        ("upstream", "full", "worse", "than models aligned on the whole pool. The better choice here: the whole pool."),
+        ("rehearsal", "random", "durable", "models fine-tuned with rows of this set mixed in gave fewer harmful answ"),
+        ("rehearsal", "random", "worse", "than models fine-tuned with rows of random sets of the same size mixed in."),
+        ("rehearsal", "none", "worse", "than models fine-tuned without such rows. Without this set"),
     ],
 )
-def test_what_a_decision_means_names_the_models_of_its_control(report, control, outcome, words):
+def test_what_a_decision_means_names_the_models_of_its_control(report, stage, control, outcome, words):
     primary = {**plain(report)["decision"]["primary"], "control": control}
     arms = {**plain(report)["arms"], control: plain(report)["arms"]["random"]}
     decided = {"primary": primary, "outcome": outcome, "reason": None}
-    told = evidence(changed(report, arms=arms, decision=decided, probe_categories=[]))
+    design = {**plain(report)["design"], "stage": stage}
+    told = evidence(changed(report, arms=arms, decision=decided, design=design, probe_categories=[]))
     meaning = sections(told)["What the decision means, and what it does not mean"]
     assert words in meaning
     assert f"{control} sets of the same size" not in meaning.replace("random sets of the same size", "")
