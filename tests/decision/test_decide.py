@@ -192,6 +192,8 @@ def test_no_number_of_seeds_is_named_that_was_already_run(verdicts):
     primary = decide(verdicts({"curated": 0.25, "random": 0.4}, sd=0.2)).primary
     assert needed(primary, None, 3) > primary.seeds == 6
     assert needed(replace(primary, sd_seed=0.01, sd_residual=0.05), None, 3) is None
+    # The interval over prompts alone has no degrees of freedom by which t could be asked.
+    assert needed(replace(primary, sd_seed=0.0, sd_residual=0.0, df=None), None, 3) is None
 
 
 def test_the_seeds_of_a_stricter_level_are_more(verdicts):

@@ -17,6 +17,7 @@ from curator.errors import DataError, ModelError
 from curator.model.chat import encode
 from curator.model.load import load_model
 from curator.recipe.training import Training
+from curator.train.adapter import without_dropout
 from curator.train.job import dropout_part
 from curator.train.sft import train
 from tests import fakes
@@ -430,3 +431,19 @@ def test_dropout_of_a_models_configuration_is_left_out_so_splitting_changes_noth
     np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
     assert losses[1] == losses[2]
     assert (dropout_part(base, None), dropout_part(plain, None)) == ([["no dropout"]], [])
+
+
+def test_dropout_that_a_model_applies_by_itself_is_left_out_too():
+    """OPT's layers hold a number, and no module of their own."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 32, "num_attention_heads": 2}
+    model = OPTForCausalLM(OPTConfig(vocab_size=40, num_hidden_layers=1, dropout=0.5, **sizes)).train()
+    ids = torch.arange(3, 20)[None]
+
+    def same() -> bool:
+        return bool(torch.equal(model(ids).logits, model(ids).logits))
+
+    assert not same()
+    without_dropout(model)
+    assert same()
