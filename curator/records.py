@@ -53,6 +53,7 @@ DROP_KINDS = {
     "wrong-category": "the category is not a text",
     "wrong-label": "the label is neither true nor false",
     "rejected-answers": "the label is false, so the answer must not be taught",
+    "two-answers": "the conversation ends with another answer than the preferred one",
     "exact-duplicates": "the same text as a kept row",
     "not-taken": "the row is not among those sampled by hash",
     "other-role": "its prompt is also used in another role",
@@ -135,8 +136,7 @@ def require(condition: bool, message: str) -> None:
 def _check_columns(frame: pl.DataFrame, schema: Mapping[str, Any], what: str) -> None:
     for name, dtype in schema.items():
         require(name in frame.columns, f"{what}: column {name!r} is missing, it has {frame.columns}")
-        present = frame.schema[name]
-        require(present == dtype, f"{what}: column {name!r} is {present}, not {dtype}")
+        require(frame.schema[name] == dtype, f"{what}: column {name!r} is {frame.schema[name]}, not {dtype}")
 
 
 @dataclass(frozen=True)

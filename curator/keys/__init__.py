@@ -36,7 +36,7 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 9,
+    "pool": 10,
     "represent": 5,
     "scores": 4,
     "select": 9,

@@ -3,7 +3,7 @@
 Recognised, in this order, by column names in any case:
 
 1. a conversation: `messages`, `chat`, `conversations` or `conversation`, turns of role/content or from/value. If it
-   ends with the user, the answer is `chosen`;
+   ends with the user, the answer is `chosen`. A row in which both answer, and differently, is dropped;
 2. a preference: `chosen`, as turns, as a "Human: ... Assistant: ..." transcript, or as an answer beside a prompt;
 3. a pair: the first existing column of PROMPTS with the first of RESPONSES, each a text or turns. A column `input` or
    `context` beside the prompt is appended after an empty line, and the text of one of CONTEXTS is put before it;
@@ -190,8 +190,8 @@ def conversations(fields: Mapping[str, str], source: Source, *, prompts_only: bo
             raise UnusableError(kind, f"{fields['label']} is false: the answer is an example of what not to answer")
         if "messages" in fields:
             turns = read_turns(value(row, fields["messages"]), fields["messages"])
-            if "chosen" in fields and turns[-1:] and turns[-1]["role"] == "user":
-                turns = [*turns, *_answer(row, fields["chosen"])]
+            if "chosen" in fields and turns:
+                turns = _with_chosen(turns, row, fields)
         elif "chosen" in fields:
             turns = _chosen(row, fields)
         else:
@@ -242,6 +242,19 @@ def _answer(row: Fields, column: str) -> Turns:
     turns = as_turns(field, column)
     if turns is None or (isinstance(field, str) and {turn["role"] for turn in turns} != {"assistant"}):
         return [{"role": "assistant", "content": text(row, column)}]
+    return turns
+
+
+def _with_chosen(turns: Turns, row: Fields, fields: Mapping[str, str]) -> Turns:
+    """A conversation with the answer of `chosen`, which must be its own answer if it has one."""
+    column = fields["chosen"]
+    if turns[-1]["role"] == "user":
+        return [*turns, *_answer(row, column)]
+    chosen = value(row, column)
+    answers = read_transcript(chosen) if isinstance(chosen, str) and is_transcript(chosen) else _answer(row, column)
+    if answers[-1]["content"].strip() not in ("", turns[-1]["content"].strip()):
+        reason = f"{fields['messages']} and {column} end with different answers"
+        raise UnusableError("two-answers", reason)
     return turns
 
 

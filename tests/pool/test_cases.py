@@ -338,6 +338,28 @@ def test_a_prompt_of_an_empty_system_turn_alone_is_empty(lines: Callable[..., So
     assert read(lines(made)).dropped["reason"].to_list() == ["chosen is empty"]
 
 
+def test_a_row_with_two_different_answers_is_dropped(lines: Callable[..., Source], tmp_path: Path) -> None:
+    more = {**TELL, "content": "more"}
+    made = [
+        {"messages": [ASK, TELL], "chosen": [ASK, more]},
+        {"messages": [ASK, TELL], "chosen": "more"},
+        {"messages": [ASK, TELL], "chosen": "\n\nHuman: ask\n\nAssistant: more"},
+        {"messages": [{**ASK, "content": "again"}, TELL], "chosen": [ASK, {**TELL, "content": " tell\n"}]},
+        {"messages": [{**ASK, "content": "without"}, TELL], "chosen": None},
+        {"messages": [{**ASK, "content": "open"}], "chosen": "more"},
+    ]
+    source = lines(made)
+    reason = "messages and chosen end with different answers"
+    result = read(source)
+    assert result.dropped.select("line", "kind", "reason").rows() == [(n, "two-answers", reason) for n in (1, 2, 3)]
+    assert [row[-1] for row in turns(result)] == [TELL, TELL, more]
+    finding = next(f for f in audit(Request(source, {}, {}), base=tmp_path).findings if f.kind == "two-answers")
+    assert (finding.count, reason in finding.what) == (3, True)
+    for columns, answer in (({"messages": "messages"}, TELL), ({"chosen": "chosen"}, more)):
+        alone = read(lines(made[:1], columns=columns))
+        assert turns(alone) == [[ASK, answer]]
+
+
 def test_an_odd_history_is_named_and_not_used(lines: Callable[..., Source]) -> None:
     text = read(lines([{"prompt": "ask", "response": "tell", "history": "of the town"}]))
     assert (turns(text), text.resolved["unused"]) == ([[ASK, TELL]], ["history"])

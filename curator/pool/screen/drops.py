@@ -38,6 +38,10 @@ UNUSABLE = {
         "with the label false, which marks an answer that must not be taught",
         "They are left out. If false has another meaning here, name the column in `where`.",
     ),
+    "two-answers": (
+        "whose conversation ends with another answer than the preferred one",
+        "Name the column to take in `columns`: {messages: COLUMN} or {chosen: COLUMN}.",
+    ),
     "exact-duplicates": ("with the same text as an earlier row", "Keep one of each: copies count twice in training."),
 }
 """Kind of drop -> the problem with its records, and advice. Other kinds are caused by the recipe or by roles."""
