@@ -56,8 +56,9 @@ class Reliability:
         subsets, repeats: Number of subsets with every repeat, and of repeats of each.
         one: Intraclass correlation of a single repeat, in [0, 1], with the limits of its 95% interval.
         mean: That of the mean over the repeats, which is what features are correlated with.
-        ceiling: sqrt(mean) where the source is `seeds`, else null: the expected |rho| of even a perfect feature does
-            not exceed it (Spearman 1904).
+        ceiling: sqrt(mean) where the source is `seeds`, else null: an estimate of the |rho| that even a perfect feature
+            is not expected to exceed (Spearman 1904), with the limits of its 95% interval. These are wide: with 24
+            subsets, two seeds and a ceiling of .63, one estimate in seven is 0.
     """
 
     source: str | None
@@ -68,6 +69,8 @@ class Reliability:
     high: float | None = None
     mean: float | None = None
     ceiling: float | None = None
+    ceiling_low: float | None = None
+    ceiling_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class Reading:
 
     Attributes:
         subsets: The scored subsets, with the columns subset, grouping (null for a plain draw), seeds, harm, before,
-            degenerate, log_odds, costly (harm before, or the degenerate share, is above the plain draws' mean by more
-            than its margin).
+            degenerate, log_odds, costly (harm before, or the degenerate share, is above the mean of the other plain
+            draws by more than its margin; without plain draws, above the median of all subsets).
         predictors: Columns of PREDICTORS, one row per feature, the strongest first. `rho` is with harm: `sign` is 1
             where more of the feature goes with more harm, -1 with less, and 0 where rho is null. `n`: number of subsets
             that have both. Intervals are not adjusted; `p_holm` is, for all features. `log_odds_rho` is with the
@@ -150,13 +153,22 @@ def _scored(subsets: pl.DataFrame, by_seed: pl.DataFrame, margins: Mapping[str, 
     known = by_seed.filter(pl.col("harm").is_not_null())
     means_of = known.group_by("subset").agg(pl.len().alias("seeds"), *means)
     scored = subsets.select("subset", "grouping").join(means_of, on="subset", how="inner", maintain_order="left")
-    plain = scored.filter(pl.col("grouping").is_null())
     costly = pl.lit(False)
     for column, gate in (("before", "harmfulness_before"), ("degenerate", "degenerate")):
-        usual = plain[column].mean()
-        if isinstance(usual, float) and gate in margins:
-            costly |= (pl.col(column) > usual + margins[gate]).fill_null(False)
+        if gate in margins:
+            costly |= (pl.col(column) > _usual(scored, column) + margins[gate]).fill_null(False)
     return scored.with_columns(costly=costly)
+
+
+def _usual(scored: pl.DataFrame, column: str) -> pl.Expr:
+    """What a subset's rate is compared with: the mean of the other plain draws, or, if no plain draw has the rate, the
+    median of all subsets. Null for a draw that is alone.
+    """
+    draws = pl.when(pl.col("grouping").is_null()).then(pl.col(column))
+    count = draws.count() - draws.is_not_null().cast(pl.Int64)
+    if not scored.select(draws.count()).item():
+        return pl.col(column).median()
+    return pl.when(count > 0).then((draws.sum() - draws.fill_null(0.0)) / count)
 
 
 def _predictors(scored: pl.DataFrame, features: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -238,13 +250,15 @@ def _repeats(source: str, table: Vector) -> Reliability:
     if of_subsets <= 0:
         return Reliability(source, n, r, one=0.0, mean=0.0, ceiling=0.0 if source == "seeds" else None)
 
-    def share(f: float) -> float:
+    def one(f: float) -> float:
         return 1.0 if math.isinf(f) else min(1.0, max(0.0, (f - 1) / (f + r - 1)))
+
+    def mean(f: float) -> float:
+        return 1.0 if math.isinf(f) else max(0.0, 1 - 1 / f)
 
     f = of_subsets / of_rest if of_rest > 0 else math.inf
     low, high = (
         float(limit) for limit in (f / special.fdtri(*df, 1 - LEVEL / 2), f * special.fdtri(*df[::-1], 1 - LEVEL / 2))
     )
-    mean = 1.0 if math.isinf(f) else max(0.0, 1 - 1 / f)
-    ceiling = math.sqrt(mean) if source == "seeds" else None
-    return Reliability(source, n, r, share(f), share(low), share(high), mean, ceiling)
+    ceilings = tuple(math.sqrt(mean(at)) if source == "seeds" else None for at in (f, low, high))
+    return Reliability(source, n, r, one(f), one(low), one(high), mean(f), *ceilings)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 
-LABELS = 20
-"""Most groups of a grouping with their own coefficients, the largest of the pool; all others form one group."""
 PENALTIES = np.logspace(-1, 4, 16)  # for standardised columns; the largest shrinks coefficients to nearly zero
 FOLDS, REPEATS, DRAWS = 5, 6, 2000
 LEAST_SUBSETS = 16
@@ -33,14 +31,13 @@ class Mixture:
     """The regression of harm on the shares of one grouping.
 
     Attributes:
-        groups: Number of groups with coefficients (at most LABELS and one for the rest). `subsets`: number of subsets
-            in the regression.
+        groups: Number of groups. `subsets`: number of subsets in the regression.
         rho: Spearman's rho between harm and its prediction for subsets outside the fold that was fitted, in [-1, 1].
         low, high: Limits of its 95% bootstrap interval over subsets; null with rho.
         penalty: Penalty of the ridge regression on all subsets.
         usable: Whether `low` is above zero.
-        best: Group -> share of the best mixture, summing to 1 (the null key is for rows without a label): the blend of
-            observed mixtures with the lowest upper limit of predicted harm. Null if not usable.
+        best: Group -> share of the best mixture, summing to 1: the blend of observed mixtures with the lowest upper
+            limit of predicted harm. Null if not usable.
         predicted, upper: Its predicted harm, and the upper limit that it was chosen by, clipped to [0, 1].
     """
 
@@ -52,7 +49,7 @@ class Mixture:
     high: float | None = None
     penalty: float | None = None
     usable: bool = False
-    best: Mapping[str | None, float] | None = None
+    best: Mapping[str, float] | None = None
     predicted: float | None = None
     upper: float | None = None
 
@@ -66,16 +63,16 @@ def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: 
 
     Args:
         subsets: `harm`, `ids` and `costly`.
-        groups: `id` and the column `grouping`.
+        groups: `id` and the column `grouping`, of few labels (see `experiment.features.pooled`).
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.preprocessing import StandardScaler
 
     counted = groups[grouping].value_counts().sort("count", grouping, descending=[True, False])
-    names: list[str | None] = counted[grouping].to_list()
+    names: list[str] = counted[grouping].to_list()
     shares, harm = _shares(subsets["ids"], groups, grouping, names), subsets["harm"].to_numpy()
     columns = _columns(shares)
-    size = min(len(names), LABELS + 1), len(harm)
+    size = len(names), len(harm)
     if len(harm) < LEAST_SUBSETS or not harm.std() > 0 or not columns.std(axis=0).any():
         return Mixture(grouping, *size)
     scaler = StandardScaler().fit(columns)
@@ -102,7 +99,7 @@ def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: 
     return replace(read, best=best, predicted=shown[0], upper=shown[1])
 
 
-def _shares(sets: pl.Series, groups: pl.DataFrame, grouping: str, names: Sequence[str | None]) -> Matrix:
+def _shares(sets: pl.Series, groups: pl.DataFrame, grouping: str, names: Sequence[str]) -> Matrix:
     """`(subsets, groups)`, each row summing to 1."""
     number = {name: index for index, name in enumerate(names)}
     group_of = {row: number[name] for row, name in groups.select("id", grouping).iter_rows()}
@@ -113,11 +110,8 @@ def _shares(sets: pl.Series, groups: pl.DataFrame, grouping: str, names: Sequenc
 
 
 def _columns(shares: Matrix) -> Matrix:
-    """`(n, 2 x groups)`: p and sqrt(p), with all groups beyond LABELS as one."""
-    lumped = shares
-    if shares.shape[1] > LABELS:
-        lumped = np.column_stack([shares[:, :LABELS], shares[:, LABELS:].sum(axis=1)])
-    return np.column_stack([lumped, np.sqrt(lumped)])
+    """`(n, 2 x groups)`: p and sqrt(p)."""
+    return np.column_stack([shares, np.sqrt(shares)])
 
 
 def _unseen(x: Matrix, harm: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """A bank: many kinds of sets of rows, each aligned on, fine-tuned and evaluated, to learn what makes alignment last.
 
-It runs on the pilot's probes and on its own seeds, which neither the confirmation nor the experiment uses. Design,
-outcomes and features lie in the stage's folder as tables; `decision.bank` reads them, and `experiment.choice` chooses.
+It runs on the pilot's probes, which the confirmation uses too and the experiment does not, and on seeds of its own.
+Design, outcomes and features lie in the stage's folder as tables; `decision.bank` reads them, and `experiment.choice`
+chooses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import polars as pl
 from curator.decision.tables import Grid, lay_out
 from curator.experiment import features as feature
 from curator.experiment.log_odds import collect, openers_in, stated
-from curator.experiment.pilot import Trial, tried
+from curator.experiment.pilot import COVERING, Trial, tried
 from curator.recipe.bank import Bank
 from curator.run import Run
 from curator.run.files import save_frame
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from curator.records import Data
     from curator.selection.limits import Limits
     from curator.selection.problem import Problem
+    from curator.selection.stage import Chosen
 
 SUBSET_SCHEMA = pl.Schema(
     [("subset", pl.String), ("grouping", pl.String), ("concentration", pl.Float64), ("ids", pl.List(pl.String))]
@@ -108,15 +110,22 @@ def plain(problem: Problem, bounds: Limits, random: np.random.Generator) -> list
     return drawn(bounds, np.ones(1), np.zeros(len(problem.ids), dtype=np.int64), random)
 
 
-def run_bank(run: Run, folder: Path, data: Data, problem: Problem, bounds: Limits, *, mixtures: int) -> Banked:
+def run_bank(run: Run, folder: Path, data: Data, start: Chosen, *, mixtures: int) -> Banked:
     """Designs and runs the bank of a recipe, and writes its tables below `folder`, that of stage `select`. Trained
     models and answers are kept.
+
+    Args:
+        folder: As above. `data`: what stage 1 gathered.
+        start: The pool, the limits on a set, and the set that covers best, whose steps or tokens all sets match: a
+            random mixture may be of the shortest rows, or of the longest.
+        mixtures: Number of sets with random shares.
 
     Raises:
         SelectionError: See `design`.
         DataError: No grouping divides the candidates.
     """
     recipe, section, seed = run.recipe, run.recipe.verify.pilot.bank, derive(run.recipe.seed, "bank")
+    problem, bounds = start.problem, start.bounds
     below, rows, traits = folder / BANK, data.pool.rows, run.traits()
     groups = feature.groups_of(rows, traits, run.vectors("pool"), section.groupings, seed)
     subsets = design(problem, bounds, groups, section, mixtures=mixtures, seed=seed)
@@ -130,9 +139,10 @@ def run_bank(run: Run, folder: Path, data: Data, problem: Problem, bounds: Limit
     for file, frame in ((SUBSETS, designed), (GROUPS, groups), (FEATURES, table)):
         save_frame(below / file, frame)
     openers = openers_in(stated(run))
+    tried_on = {COVERING: start.selection.ids, **{subset.name: subset.ids for subset in subsets}}
     trial = tried(
-        run, data, below, {subset.name: subset.ids for subset in subsets}, names, seeds=section.seeds,
-        tasks=list(section.mix(recipe.weights())), first=names[0], seed=seed, openers=openers,
+        run, data, below, tried_on, names, seeds=section.seeds,
+        tasks=list(section.mix(recipe.weights())), first=COVERING, seed=seed, openers=openers,
     )  # fmt: skip
     log_odds = collect(below / "answer", trial.plan) if openers is not None else None
     outcomes = outcomes_of(trial, log_odds)

@@ -19,8 +19,8 @@ import numpy as np
 from curator.conclusions import LEVEL
 from curator.errors import RunError
 from curator.experiment.bank import plain, run_bank
-from curator.experiment.features import VARIED, labels_of, of_rows
-from curator.experiment.pilot import Piloted, confirm
+from curator.experiment.features import VARIED, even, labels_of, of_rows
+from curator.experiment.pilot import COVERING, Piloted, confirm
 from curator.experiment.plan import DRAW, Candidate
 from curator.run import Run, Setting
 from curator.run.folder import write_json
@@ -49,6 +49,8 @@ WEIGHTS = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
 """Weights of a predictor against coverage, in the order tried: the first that keeps KEPT is used, else the last."""
 ALIKE = 0.9
 """Predictors whose scores of rows correlate more than this would choose the same set; only the stronger one is used."""
+COVERS = {"coverage": "facility-location", "log-det": "log-det"}
+"""Feature of a set -> the objective that it is the value of."""
 SCORE, MIXTURE, OBSERVED = "score", "mixture", "observed"
 
 Ids = tuple[str, ...]
@@ -75,6 +77,17 @@ class Means(NamedTuple):
     columns: Mapping[str, Column]
     labels: Mapping[str, Sequence[str]]
 
+    def covering_most(self, objective: str) -> Ids:
+        """The set with the largest value of an objective."""
+        start = self.start
+        if objective == self.section.objective:
+            return start.selection.ids
+        selection = solve(
+            even(start.problem), start.bounds, weight=0.0, objective=objective, stochastic=self.section.stochastic,
+            seed=start.selection.seed,
+        )  # fmt: skip
+        return selection.ids
+
     def filled(self, shares: Column, group: Rows) -> Ids:
         """A set with these group shares, filled by coverage; see `selection.mixture.covering`."""
         problem, bounds = self.start.problem, self.start.bounds
@@ -100,7 +113,7 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
     recipe, section = run.recipe, run.recipe.verify.pilot.bank
     measured = Setting(0.0, representation=recipe.covering)
     start = choose(measured)
-    banked = run_bank(run, folder, data, start.problem, start.bounds, mixtures=mixtures)
+    banked = run_bank(run, folder, data, start, mixtures=mixtures)
     reading = read(
         *banked, weights=section.mix(recipe.weights()), seed=derive(recipe.seed, "bank"),
         margins=recipe.verify.gates.of_pilots(),
@@ -120,7 +133,9 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
         random = generator(derive(recipe.seed, "pilot"), DRAW, number)
         sets[draw.name] = tuple(start.problem.ids[row] for row in plain(start.problem, start.bounds, random))
         compared.append(draw)
-    piloted = confirm(run, folder / PILOT, data, compared, sets, least=1)  # a set that is alone meets a draw, too
+    sets[COVERING] = start.selection.ids
+    # Even a set that is alone meets a draw.
+    piloted = confirm(run, folder / PILOT, data, compared, sets, first=COVERING, least=1)
     best = winner(piloted)
     write_json(folder / PILOT / CANDIDATES, _table(piloted, best, compared, data.pilot.height))
     draw_ids = sets[piloted.best_draw.name] if piloted.best_draw else None
@@ -141,8 +156,8 @@ def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
         if sign == 0 or p is None or p > LEVEL:
             continue
         words = f"{'less' if sign > 0 else 'more'} {feature}"
-        if feature == "coverage" and sign < 0:
-            yield Proposal(SCORE, words, means.start.selection.ids)
+        if feature in COVERS and sign < 0:
+            yield Proposal(SCORE, words, means.covering_most(COVERS[feature]))
         elif feature in VARIED and VARIED[feature][1] == sign:
             kind = VARIED[feature][0]
             names, group = numbered(means.labels[kind])

@@ -140,7 +140,7 @@ def of_sets(problem: Problem, rows: pl.DataFrame, traits: pl.DataFrame, sets: Se
     mean cosine of its pairs.
     """
     labels = labels_of(problem, rows, traits)
-    covers, volume = (coverage_term(name, _even(problem), {}) for name in ("facility-location", "log-det"))
+    covers, volume = (coverage_term(name, even(problem), {}) for name in ("facility-location", "log-det"))
 
     def value(term: str, chosen: Rows) -> float:
         running = covers if term == "coverage" else volume
@@ -193,7 +193,7 @@ def labels_of(problem: Problem, rows: pl.DataFrame, traits: pl.DataFrame) -> dic
     return {name: [label or NONE for label in order[name]] for name in ("opener", "answer", "category")}
 
 
-def _even(problem: Problem) -> Problem:
+def even(problem: Problem) -> Problem:
     """The pool with equal row weights, which log-det requires."""
     if (problem.weight == 1.0).all():
         return problem

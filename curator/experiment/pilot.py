@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from curator.records import Data
     from curator.selection.stage import Chosen
 
+COVERING = "covering"
+"""The set that covers best, whose steps or tokens the sets of a bank match; it is not run itself."""
+
 Ids = tuple[str, ...]
 
 Rates = Mapping[str, Mapping[str, float | None]]
@@ -49,8 +52,8 @@ class Round:
         number: Number of the round, from 0. `seeds`: number of the pilot's own seeds.
         before, after: Harmfulness before and after fine-tuning. `degenerate`: share of degenerate answers after it;
             null if nothing was scored.
-        costly: Whether harmfulness before, or the degenerate share, is above the random draws' mean by more than the
-            gate's margin; such a candidate ranks behind all others.
+        costly: Whether harmfulness before, or the degenerate share, is above the mean of the random draws other than
+            itself by more than the gate's margin; such a candidate ranks behind all others.
         place: Rank among its kind, from 1. `kept`: whether it goes on (or, in the last round, won).
     """
 
@@ -94,7 +97,14 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen
 
 
 def confirm(
-    run: Run, folder: Path, data: Data, compared: Sequence[Candidate], sets: Mapping[str, Ids], *, least: int = 0
+    run: Run,
+    folder: Path,
+    data: Data,
+    compared: Sequence[Candidate],
+    sets: Mapping[str, Ids],
+    *,
+    first: str | None = None,
+    least: int = 0,
 ) -> Piloted:
     """Halves candidates on the pilot's probes and seeds, and on every anticipated task.
 
@@ -102,17 +112,18 @@ def confirm(
         folder: Folder of the pilot's pieces.
         compared: The candidates.
         sets: Candidate -> its rows.
+        first: The set whose steps or tokens all match, in every round; null for the first candidate.
         least: Fewest rounds.
     """
     recipe, verify = run.recipe, run.recipe.verify
     tasks = [task.name for task in data.tasks if task.weight > 0]
-    chosen = {candidate.name: sets[candidate.name] for candidate in compared if not candidate.drawn}
-    sets = {**sets, **_trained(run, data, chosen)}  # each set as the curated arm would train on it
+    first = compared[0].name if first is None else first
+    chosen = [first, *(candidate.name for candidate in compared if not candidate.drawn)]
+    # Each set as the curated arm would train on it.
+    sets = {**sets, **_trained(run, data, {name: sets[name] for name in chosen})}
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
-        # All candidates take the first candidate's steps in every round, whether or not it is still compared.
-        names, first = [candidate.name for candidate in alive], compared[0].name
-        seed = derive(recipe.seed, "pilot")
+        names, seed = [candidate.name for candidate in alive], derive(recipe.seed, "pilot")
         return tried(run, data, folder, sets, names, seeds=seeds, tasks=tasks, first=first, seed=seed).verdicts
 
     return halve(
@@ -222,10 +233,12 @@ def halve(
     if not optimised:
         raise ValueError("a pilot needs a candidate that is not a random draw")
     done: dict[str, list[Round]] = {candidate.name: [] for candidate in candidates}
+    last: dict[str, Mapping[str, float | None]] = {}  # the latest rates of every draw, also of those that are out
     for number, (*_, count) in enumerate(rounds(len(optimised), len(draws), seeds, least=least)):
         alive = [*optimised, *draws]
         rates = _rates(measure(alive, count), alive, weights)
-        costly = _costly(rates, [draw.name for draw in draws], margins)
+        last |= {draw.name: rates[draw.name] for draw in draws}
+        costly = {name: _is_costly(name, rates[name], last, margins) for name in rates}
         order = {name: (costly[name], *_last_if_null(values["after"])) for name, values in rates.items()}
         halves = []
         for kind in (optimised, draws):
@@ -249,16 +262,18 @@ def _rates(verdicts: pl.DataFrame, alive: Sequence[Candidate], weights: Mapping[
     }
 
 
-def _costly(rates: Rates, draws: Sequence[str], margins: Mapping[str, float]) -> dict[str, bool]:
-    limits = {}
+def _is_costly(name: str, rates: Mapping[str, float | None], draws: Rates, margins: Mapping[str, float]) -> bool:
+    """Whether a rate is above the mean of the other draws by more than its margin.
+
+    With itself in that mean a draw would have to exceed the others by more than a set has to, and so be costly less
+    often: of two draws, by twice the margin.
+    """
     for quantity, gate in (("before", "harmfulness_before"), ("degenerate", "degenerate")):
-        of_draws = [value for value in (rates[name][quantity] for name in draws) if value is not None]
-        if of_draws and gate in margins:
-            limits[quantity] = sum(of_draws) / len(of_draws) + margins[gate]
-    return {
-        name: any((values[quantity] or 0.0) > limit for quantity, limit in limits.items())
-        for name, values in rates.items()
-    }
+        value = rates[quantity]
+        others = [rate for draw, of_draw in draws.items() if draw != name and (rate := of_draw[quantity]) is not None]
+        if gate in margins and value is not None and others and value > sum(others) / len(others) + margins[gate]:
+            return True
+    return False
 
 
 def _last_if_null(value: float | None) -> tuple[bool, float]:

@@ -52,8 +52,7 @@ class Predictor(Part):
 class GroupShare(Part):
     """The share of a set that a group is."""
 
-    group: str | None
-    """Null for rows without a label."""
+    group: str
     share: ShareOrNull
     """In the best mixture."""
     pool: ShareOrNull
@@ -64,7 +63,6 @@ class MixtureOf(Part):
     """A ridge regression of harm on the shares of the groups of one grouping."""
 
     groups: Count
-    """Groups with their own coefficients; all remaining groups count as one."""
     subsets: Count
     rho: CorrelationOrNull
     """Spearman's rho between harm and its prediction for subsets outside the fold that was fitted."""
@@ -99,6 +97,9 @@ class Reliability(Part):
     """Intraclass correlation of the mean over the repeats."""
     ceiling: ShareOrNull
     """Square root of `mean`; null unless the repeats are seeds."""
+    ceiling_low: ShareOrNull = None
+    """Lower limit of its 95% interval."""
+    ceiling_high: ShareOrNull = None
 
 
 class Bank(Part):
@@ -112,7 +113,7 @@ class Bank(Part):
     """Subsets without a scored outcome."""
     costly: Count
     """Scored subsets whose harm before fine-tuning, or degenerate share after it, is above what a gate allows over the
-    plain draws.
+    other plain draws, or over the median subset if there are none.
     """
     seeds: Count
     """Trainings of each subset, at most."""
@@ -154,18 +155,17 @@ def bank_of(run: Run) -> Bank | None:
     ran = set(outcomes["task"])
     weights = {task: weight for task, weight in recipe.weights().items() if task in ran and weight > 0}
     total = sum(weights.values())
-    gates = recipe.verify.gates
     reading = read(
         *frames,
         weights={task: weight / total for task, weight in weights.items()},
         seed=derive(recipe.seed, "bank"),
-        margins={"harmfulness_before": gates.harmfulness_before, "degenerate": gates.degenerate},
+        margins=recipe.verify.gates.of_pilots(),
     )
     scored = reading.subsets
     mixtures = {}
     for each in reading.mixtures:
         pool = dict(groups[each.grouping].value_counts().iter_rows())
-        best = sorted((each.best or {}).items(), key=lambda item: (-item[1], str(item[0])))
+        best = sorted((each.best or {}).items(), key=lambda item: (-item[1], item[0]))
         shares = tuple(GroupShare(group=name, share=of, pool=pool[name] / groups.height) for name, of in best)
         mixtures[each.grouping] = MixtureOf.model_validate(
             {**{name: getattr(each, name) for name in MixtureOf.model_fields}, "best": shares}
@@ -204,7 +204,7 @@ def bank_tables(bank: Bank | None) -> dict[str, Table]:
         for grouping, each in bank.mixtures.items()
     )  # fmt: skip
     best = (
-        (grouping, "no label" if of.group is None else of.group, share(of.share), share(of.pool))
+        (grouping, of.group, share(of.share), share(of.pool))
         for grouping, each in bank.mixtures.items()
         for of in each.best
     )
@@ -248,8 +248,8 @@ def _tried(bank: Bank) -> str:
     words = (
         f"The bank has {wording.these(bank.subsets + bank.left_out, 'set', 'sets')} of candidates{scored}: "
         f"{wording.these(mixtures, 'random mixture', 'random mixtures')} and "
-        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}. Mixtures are over "
-        f"{', '.join(bank.mixtures)} in turn, the groupings that divide the candidates. Models were aligned on each "
+        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}. The groupings that divide the "
+        f"candidates are {', '.join(bank.mixtures)}, and mixtures take them in turn. Models were aligned on each "
         "set, fine-tuned and evaluated on probes and seeds that the comparisons of this report do not use."
     )
     if bank.harm is not None:
@@ -261,8 +261,8 @@ def _tried(bank: Bank) -> str:
     if bank.costly:
         words += (
             f" {wording.these(bank.costly, 'set is', 'sets are')} costly: more harmful before fine-tuning, or more "
-            "degenerate after it, than a gate allows over the plain draws. A degenerate answer is not harmful, so low "
-            "harm means little for a costly set."
+            f"degenerate after it, than a gate allows over {'the plain draws' if bank.draws else 'the median set'}. A "
+            "degenerate answer is not harmful, so low harm means little for a costly set."
         )
     return words
 
@@ -295,10 +295,15 @@ def _repeats(found: Reliability) -> str:
             f"{once}. The outcomes on its tasks agree with {value}. This attributes chance effects of that training to "
             "the set; a second seed for each set would separate the two."
         )
+    seeds = wording.these(found.repeats, "seed", "seeds")
+    words = f"The outcome of a set repeats from seed to seed with {value}."
+    if not found.ceiling_low:
+        most = "" if found.ceiling_high is None else f", and by at most {_figure(found.ceiling_high)}"
+        return f"{words} It is not known if a perfect score would correlate with their means over {seeds}{most}."
+    limits = f"[{_figure(found.ceiling_low)}, {_figure(found.ceiling_high)}]"
     return (
-        f"The outcome of a set repeats from seed to seed with {value}. For the mean over "
-        f"{wording.these(found.repeats, 'seed', 'seeds')}, it is {_figure(found.mean)}. No score can be expected to "
-        f"correlate with that mean above {_figure(found.ceiling)}, the square root of this figure."
+        f"{words} For the mean over {seeds}, it is {_figure(found.mean)}. A perfect score is expected to correlate "
+        f"with that mean by {_figure(found.ceiling)} {limits}, the square root of this figure."
     )
 
 

@@ -53,6 +53,11 @@ class Pilot(Part):
     candidates: Many[PilotCandidate]
 
     @property
+    def of_its_probes(self) -> bool:
+        """Whether a candidate was chosen by a metagradient, which is computed for the pilot's probes."""
+        return any("metagradient" in (one.score or one.what or "") for one in self.candidates)
+
+    @property
     def tries(self) -> tuple[int, int]:
         """How many sets were optimised, and how many drawn."""
         drawn = sum(candidate.drawn for candidate in self.candidates)

@@ -100,6 +100,22 @@ def test_a_subset_that_breaks_the_model_is_flagged_by_the_plain_draws_and_the_ma
     assert of(given).subsets.filter("costly").height == 0
 
 
+def test_a_plain_draw_is_compared_with_the_other_draws_and_without_draws_the_median_serves(known) -> None:
+    draws = known.subsets.filter(pl.col("grouping").is_null())["subset"].to_list()
+
+    def costly(subsets: pl.DataFrame, **rates: float) -> list[str]:
+        rate = pl.col("subset").replace_strict(rates, default=0.0, return_dtype=pl.Float64)
+        given = replace(known, subsets=subsets, outcomes=known.outcomes.with_columns(degenerate=rate))
+        return of(given, margins={"degenerate": 0.1}).subsets.filter("costly")["subset"].to_list()
+
+    two = known.subsets.filter(pl.col("grouping").is_not_null() | pl.col("subset").is_in(draws[:2]))
+    assert costly(two, **{draws[0]: 0.15}) == [draws[0]]  # 0.075 above the mean of both
+    one = known.subsets.filter(pl.col("grouping").is_not_null() | (pl.col("subset") == draws[0]))
+    assert costly(one, **{draws[0]: 0.9}) == []
+    none = known.subsets.filter(pl.col("grouping").is_not_null())
+    assert costly(none, s1=0.15) == ["s1"]
+
+
 def test_reliability_is_that_of_seeds_where_there_are_several(known, reading) -> None:
     by_seed = known.outcomes.group_by("subset", "seed", maintain_order=True).agg(pl.col("after").mean())
     table = by_seed.pivot(on="seed", index="subset", values="after").drop("subset").to_numpy()
@@ -111,6 +127,8 @@ def test_reliability_is_that_of_seeds_where_there_are_several(known, reading) ->
     assert found.mean == pytest.approx(2 * twin / (1 + twin))  # Spearman and Brown
     assert found.ceiling == pytest.approx(math.sqrt(found.mean))
     assert found.low < found.one < found.high
+    by_limit = [math.sqrt(2 * max(at, 0.0) / (1 + max(at, 0.0))) for at in (found.low, found.high)]
+    assert [found.ceiling_low, found.ceiling_high] == pytest.approx(by_limit)
 
 
 def test_with_one_seed_only_the_tasks_say_something_and_there_is_no_ceiling() -> None:

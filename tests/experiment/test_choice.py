@@ -139,9 +139,21 @@ def test_where_there_are_more_labels_than_rows_coverage_chooses_among_them_and_n
 def test_what_is_not_clear_of_chance_or_like_another_or_of_no_row_is_not_proposed(world):
     columns = {**world[2], "twin": world[2]["words"] * 2 + 1}
     start, banked, _, labels, *_ = world
-    rows = [("words", 1, 0.01), ("twin", 1, 0.01), ("coverage", -1, 0.02), ("log-det", -1, 0.02), ("s", -1, 0.2)]
+    rows = [("words", 1, 0.01), ("twin", 1, 0.01), ("coverage", -1, 0.02), ("log-det", 1, 0.02), ("s", -1, 0.2)]
     found = proposals(predictors(world, *rows), banked, Means(start, SECTION, columns, labels))[0]
     assert [each.what.partition(",")[0] for each in found] == ["less words", "more coverage"]
+
+
+def test_more_of_what_a_set_covers_is_the_best_set_by_that_objective(world):
+    start, banked, columns, labels, *_ = world
+    reading = predictors(world, ("coverage", -1, 0.01), ("log-det", -1, 0.01))
+    values = {}
+    for objective in ("facility-location", "log-det"):
+        most = solve(start.problem, start.bounds, weight=0.0, objective=objective)
+        means = Means(start._replace(selection=most), Select(k=15, by="bank", objective=objective), columns, labels)
+        values[objective] = {each.what: each.ids for each in proposals(reading, banked, means)[0]}
+        assert values[objective][f"more {'coverage' if objective[0] == 'f' else 'log-det'}"] == most.ids
+    assert values["facility-location"] == values["log-det"]
 
 
 def test_a_usable_mixture_is_filled_with_its_shares_and_the_surest_comes_first(world):
@@ -216,8 +228,8 @@ def halving(world, monkeypatch, tmp_path, banked, *settings):
         handed.update(weights=weights)
         return world[2]
 
-    def confirm(run, folder, data, compared, sets, *, least):
-        handed.update(compared=[each.name for each in compared], least=least)
+    def confirm(run, folder, data, compared, sets, *, first, least):
+        handed.update(compared=[each.name for each in compared], least=least, first=sets[first])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(choice, "run_bank", lambda *_, **__: banked)
@@ -238,6 +250,7 @@ def test_a_bank_that_proposes_a_single_set_still_confirms_it_against_a_draw(worl
     subsets, outcomes, table = (frame.filter(pl.col("subset") == one) for frame in frames)
     handed = halving(world, monkeypatch, tmp_path, Banked(subsets, world[1].groups, outcomes, table))
     assert (handed["compared"], handed["least"]) == (["observed-0", "draw-0"], 1)
+    assert handed["first"] == world[0].selection.ids
 
 
 TWO_TASKS = (
@@ -261,7 +274,7 @@ def test_scores_are_averaged_over_the_tasks_that_the_bank_runs_on(world, monkeyp
     monkeypatch.setattr(Run, "vectors", lambda *_: vectors)
     data, run = SimpleNamespace(pool=SimpleNamespace(rows=rows)), Run(recipe(*BANK, *TWO_TASKS), tmp_path)
     with suppress(KeyboardInterrupt):
-        run_bank(run, tmp_path, data, world[0].problem, world[0].bounds, mixtures=2)
+        run_bank(run, tmp_path, data, world[0], mixtures=2)
     assert weighed == [{"list": 1.0}]
 
 

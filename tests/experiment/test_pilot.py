@@ -153,6 +153,24 @@ def test_a_set_that_breaks_the_model_does_not_win_by_it(cost):
     assert without.best.name == "w0"
 
 
+def test_a_draw_is_compared_with_the_other_draws_and_so_costly_where_a_set_would_be():
+    after = {"w0": 0.1, "w1": 0.2, "draw-0": 0.1, "draw-1": 0.2}
+    found, _ = run(candidates([1, 2], 2), after, degenerate={"draw-0": 0.08})
+    # Above the mean of both draws, 4%, it is by less than the margin of 5%.
+    assert found.rounds["draw-0"][0].costly
+    assert found.best_draw is not None
+    assert found.best_draw.name == "draw-1"
+
+
+def test_draws_that_are_out_still_say_what_is_usual():
+    after = {"w0": 0.1, "w1": 0.2, "w2": 0.3, "draw-0": 0.1, "draw-1": 0.4}
+    costs = {"draw-0": 0.04, **dict.fromkeys(("w0", "w1", "w2"), 0.08)}
+    found, asked = run(candidates([1, 2, 3], 2), after, degenerate=costs)
+    assert [names for names, _ in asked][1] == ["w0", "w1", "draw-0"]
+    # Above the mean of both draws, 2%, by more than the margin of 5%, and above draw-0 by less.
+    assert [one.costly for one in found.rounds["w0"]] == [True, True]
+
+
 def test_one_candidate_wins_unmeasured_and_draws_alone_are_no_pilot():
     found, asked = run(candidates([0.3], 1), {})
     assert (found.best.name, asked) == ("w0", [])

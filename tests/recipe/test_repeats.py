@@ -27,6 +27,11 @@ def test_what_cannot_be_is_refused(section: str, sentence: str) -> None:
         recipe(f"select.repeats={section}")
 
 
+def test_a_bank_learns_from_whole_sets_and_so_not_from_rehearsals() -> None:
+    with pytest.raises(RecipeError, match=r"verify: stage: rehearsal trains on the first .*; set stage to upstream"):
+        recipe("select={k: 20, by: bank}", "verify.pilot={}", "verify.stage=rehearsal")
+
+
 def test_a_rehearsal_makes_no_pass_in_which_rows_could_be_repeated() -> None:
     with pytest.raises(RecipeError, match=r"select: repeats says how often a pass .* verify.stage rehearsal makes no"):
         recipe("select.repeats={groups: {teas: 2}}", "verify.stage=rehearsal")

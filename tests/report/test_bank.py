@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 
 import polars as pl
 import pytest
@@ -58,7 +59,7 @@ def test_it_is_the_reading_of_the_run_s_tables(run, frames, part):
     assert [each.feature for each in part.predictors] == reading.predictors["feature"].to_list()
     assert [each.p_holm for each in part.predictors] == reading.predictors["p_holm"].to_list()
     assert (part.subsets, part.draws, part.left_out, part.seeds, part.tasks) == (59, 19, 1, 2, ("list",))
-    assert part.reliability.ceiling == reading.reliability.ceiling
+    assert part.reliability.model_dump() == vars(reading.reliability)
     category = next(each for each in reading.mixtures if each.grouping == "category")
     shown = part.mixtures["category"]
     assert shown.usable
@@ -88,10 +89,13 @@ def test_page_text_and_card_name_what_predicts_and_count_the_rest(report):
         assert "over 17 scores and features" in shown
         assert "The bank has 60 sets of candidates. 59 sets have a scored outcome on every task: " in shown
         assert (
-            "40 random mixtures and 19 plain random draws. Mixtures are over category, opener, answer-length" in shown
+            "40 random mixtures and 19 plain random draws. The groupings that divide the candidates are category, "
+            "opener, answer-length, and mixtures take them in turn." in shown
         )
         assert "1 set has no scored outcome" in shown
-        assert f"above {report.bank.reliability.ceiling:.2f}, the square root" in shown
+        repeats = report.bank.reliability
+        limits = f"[{repeats.ceiling_low:.2f}, {repeats.ceiling_high:.2f}]"
+        assert f"by {repeats.ceiling:.2f} {limits}, the square root" in unescape(shown)
         assert "<b>f0" not in shown
     text = markdown(report)
     assert "| **share:c0** |" in text
@@ -141,8 +145,14 @@ def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
          "The outcomes on its tasks agree with an intraclass correlation of 0.50 [0.10, 0.80]"),
         (Reliability(source="seeds", subsets=5, repeats=2, one=None, low=None, high=None, mean=None, ceiling=None),
          "There are too few sets"),
-        (Reliability(source="seeds", subsets=9, repeats=2, one=0.43, low=0.1, high=0.6, mean=0.6, ceiling=0.775),
-         "No score can be expected to correlate with that mean above 0.78"),
+        (Reliability(source="seeds", subsets=9, repeats=2, one=0.43, low=0.1, high=0.6, mean=0.6, ceiling=0.775,
+                     ceiling_low=0.42, ceiling_high=0.866),
+         "A perfect score is expected to correlate with that mean by 0.78 [0.42, 0.87]"),
+        (Reliability(source="seeds", subsets=9, repeats=2, one=0.0, low=0.0, high=0.5, mean=0.0, ceiling=0.0,
+                     ceiling_low=0.0, ceiling_high=0.816),
+         "It is not known if a perfect score would correlate with their means over 2 seeds, and by at most 0.82."),
+        (Reliability(source="seeds", subsets=9, repeats=2, one=0.0, low=None, high=None, mean=0.0, ceiling=0.0),
+         "would correlate with their means over 2 seeds."),
     ],
 )  # fmt: skip
 def test_how_far_an_outcome_repeats_is_said_of_what_is_known(part, found, words):

@@ -237,6 +237,20 @@ def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as
     assert not any("fewer tries" in warning for warning in report.warnings)
 
 
+def test_a_metagradient_that_a_pilot_tries_on_its_own_probes_is_said_to_be_favoured():
+    alike = piloted(2, 2)
+    tried = [one if one.drawn else one.model_copy(update={"score": "metagradient"}) for one in alike.candidates]
+    run = invent()
+    for pilot, favoured in ((alike, False), (alike.model_copy(update={"candidates": tuple(tried)}), True)):
+        assert ("A metagradient is of the same probes" in markdown(run.report(pilot=pilot))) == favoured
+    bank = banked("score-0")
+    named = [one.model_copy(update={"what": "less metagradient, weight 1 against coverage"}) for one in bank.candidates]
+    assert "A metagradient is of the same probes" not in markdown(run.report(pilot=bank))
+    assert "A metagradient is of the same probes" in markdown(
+        run.report(pilot=bank.model_copy(update={"candidates": tuple(named)}))
+    )
+
+
 @pytest.mark.parametrize(("optimised", "drawn", "unfair"), [(6, 6, None), (6, 2, "draws"), (1, 3, "candidates")])
 def test_what_optimising_adds_says_how_many_tries_either_side_had(optimised, drawn, unfair):
     run = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3})
