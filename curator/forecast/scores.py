@@ -89,8 +89,8 @@ def _passes_of(recipe: Recipe, part: Score, pool: Tally | None) -> int:
         "depth": 2,
         "forgetting": 1 + sum(1 + len(task.checkpoints) for task in tasks),
         "geometry": 3,
-        # A forward epoch counts as three passes; for each task again, and backward with second derivatives.
-        "metagradient": (3 + 12 * len(tasks)) * _epochs(recipe, pool),
+        # For each task two forward epochs, which count as three passes each, and backward with second derivatives.
+        "metagradient": 15 * len(tasks) * _epochs(recipe, pool),
     }
     return by_kind[part.kind] * (part.seeds if KINDS[part.kind].aligns else 1)
 

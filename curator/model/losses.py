@@ -116,6 +116,20 @@ def token_losses(
     ]
 
 
+def apart(groups: Sequence[Sequence[int]], lengths: Sequence[int], *, model: PreTrainedModel) -> list[list[int]]:
+    """The batches for a model whose layers are watched: each in parts of one length if the model reads padding.
+
+    `answer_logits` would split such a batch itself, in the middle of what is watched, and before that it may try the
+    model on a few tokens (`greedy.reads_mask`). Hooks on layers would take those passes for passes of the batch. After
+    this function it does neither.
+    """
+    from curator.model.greedy import reads_mask
+
+    if reads_mask(model):
+        return [list(group) for group in groups]
+    return [part for group in groups for part in by_length(group, lengths)]
+
+
 def answer_logits(
     rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int, framed: bool = True
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

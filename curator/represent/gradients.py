@@ -16,7 +16,7 @@ from curator.errors import ModelError
 from curator.model.batches import batches, budget, mixed
 from curator.model.chat import encode_all, own_begin
 from curator.model.load import memory, window
-from curator.model.losses import token_losses
+from curator.model.losses import apart, token_losses
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, stored_together, unit
 from curator.represent.hidden import blocks_of, body_of, cut
 from curator.seeds import derive
@@ -78,7 +78,8 @@ def gradients(
         rows = [cut(row, limit, begin) for row in whole]
         matrix, done = np.zeros((len(rows), dimensions), dtype=np.float32), 0
         lengths = [len(row.ids) for row in rows]
-        for batch in mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)):
+        groups = batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)
+        for batch in mixed(apart(groups, lengths, model=model)):
             features = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
             # The head gets the answers' tokens only, and always by row.
             tokens = None if of == "head" else lengths[batch[0]]

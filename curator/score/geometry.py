@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from curator.model.batches import batches, budget
 from curator.model.load import memory
-from curator.model.losses import token_losses
+from curator.model.losses import apart, token_losses
 from curator.represent.encoder import LARGEST_BATCH
 from curator.represent.gradients import by_row, layers_of, watched
 
@@ -44,7 +44,8 @@ def pulls(
     With g_m the gradient of the row's mean loss over its answer's tokens by the weights of linear layer m, and D_m that
     layer's step, it is the mean over layers of cos(-g_m, D_m). Every layer has the same weight, however long its
     gradient: otherwise the few layers with long gradients would decide (SQSD, arXiv 2605.04572). A layer whose gradient
-    or step is zero counts as 0. No gradient is built: g_m is the sum over tokens of d x^T, with d the loss's gradient
+    or step is zero counts as 0, and so does one whose weights the model reads without calling it, such as `dt_proj` of
+    Mamba. No gradient is built: g_m is the sum over tokens of d x^T, with d the loss's gradient
     at the layer's output and x its input, so that (g_m . D_m) is the sum of d . D_m x, and |g_m|^2 the sum over pairs
     of tokens of (d . d')(x . x').
 
@@ -66,7 +67,7 @@ def pulls(
     lengths = {name: [float(matrix.norm()) for matrix in step] for name, step in steps.items()}
     sums = {name: np.zeros(len(rows)) for name in steps}
     widths, most = [len(row.ids) for row in rows], budget(batch_tokens, model.device.type)
-    for batch in batches(widths, ids, tokens=most, rows=LARGEST_BATCH):
+    for batch in apart(batches(widths, ids, tokens=most, rows=LARGEST_BATCH), widths, model=model):
         shape = len(batch), widths[batch[0]]
         totals = {name: torch.zeros(len(batch), dtype=torch.float64) for name in steps}
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from curator.model.openers import Openers
+    from curator.records import Messages
     from curator.score.passes import Course
     from curator.train.job import Rows
 
@@ -71,6 +72,42 @@ class Placed:
         return torch.func.functional_call(self.model, dict(self.weights), args=(), kwargs=given)
 
 
+def require_trials(
+    courses: Sequence[Course], rows: Sequence[Messages], config: Any, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuses, before any model is trained, every trial that would be refused once its job begins: it is set up on a
+    model without weights.
+
+    Args:
+        rows: Rows of the pool.
+        config, tokenizer: The base model's.
+
+    Raises:
+        ModelError, RecipeError: See `trial_of`.
+        DataError: See `Trial.phase`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    _require_small(model)
+    encoded = encode_all(tokenizer, rows)
+    for course in courses:
+        trial = trial_of(course, encoded, model, tokenizer)
+        for task in (None, *trial.tasks):
+            trial.phase(task)
+
+
+def _require_small(model: PreTrainedModel) -> None:
+    size = sum(weight.numel() for weight in model.parameters())
+    if size > LARGEST:
+        raise ModelError(
+            f"score.from: metagradient stores many copies of all weights, and the model has {size:,} parameters; "
+            f"allowed: at most {LARGEST:,}; use another score, such as forgetting"
+        )
+
+
 def trial_of(
     course: Course, rows: Sequence[Tokens], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Trial:
@@ -81,14 +118,10 @@ def trial_of(
         model, tokenizer: The base model's.
 
     Raises:
-        ModelError: The model is larger than LARGEST.
+        ModelError: The model is larger than LARGEST, or a probe and an opener are longer than its context.
+        RecipeError: See `openers.openers_of`.
     """
-    size = sum(weight.numel() for weight in model.parameters())
-    if size > LARGEST:
-        raise ModelError(
-            f"score.from: metagradient stores many copies of all weights, and the model has {size:,} parameters; "
-            f"allowed: at most {LARGEST:,}; use another score, such as forgetting"
-        )
+    _require_small(model)
 
     def encoded(parts: Sequence[Rows]) -> list[Tokens]:
         return encode_all(tokenizer, [messages for part in parts for messages in part.messages()])
@@ -101,6 +134,13 @@ def trial_of(
         for prompt in prompts
         for opener in openers.every
     ]
+    longest = max((len(probe.ids) for probe in probes), default=0)
+    if longest > window(model):
+        raise ModelError(
+            f"verify.log_odds: metagradient reads every probe with every opener behind it, and the longest pair has "
+            f"{these(longest, 'token', 'tokens')}, more than the model's context of {window(model):,}; give shorter "
+            "texts, leave long probes out with `where`, or use another score"
+        )
     return Trial(
         model=model,
         filler=tokenizer.pad_token_id,

@@ -74,8 +74,10 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
         k: Number of rows to select.
 
     Raises:
-        DataError: The pool is too small for the halves that the recipe asks for.
-        ModelError: A row is longer than the model has positions for, or a training or the computation of losses fails.
+        DataError: The pool is too small for the halves that the recipe asks for, or see `require_trials`.
+        ModelError: A row is longer than the model has positions for, a metagradient cannot be taken of the model, or a
+            training or the computation of losses fails.
+        RecipeError: See `require_trials`.
     """
     from curator.engine import runner
 
@@ -90,6 +92,8 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
     tasks = sum(weight > 0 for weight in mass.values())
     trainings = sum(len(halves[each.rows]) * (1 + each.tuned * tasks) for each in alignments)
     workshop = Workshop(run, folder.absolute(), execute, Count(progress, trainings))
+    if any(part.kind == "metagradient" for part in sections):
+        _require_trials(workshop, pool)
     models = {each.rows: workshop.train(halves[each.rows], tuned=each.tuned) for each in alignments}
     passes = Passes(workshop, ids)
     questions = [
@@ -117,6 +121,15 @@ def _require_room(run: Run, pool: pl.DataFrame) -> None:
     window, longest = window_of(load_config(base["tokenizer"], revision=base["revision"])), pool["tokens"].max()
     if isinstance(longest, int) and longest > window:
         raise ModelError(too_long(longest, window))
+
+
+def _require_trials(workshop: Workshop, pool: pl.DataFrame) -> None:
+    """Refuses metagradients that cannot be taken before any model is trained on a half; see `require_trials`."""
+    from curator.score.metagradient import require_trials
+
+    common = workshop.common
+    config = load_config(common.tokenizer, revision=common.tokenizer_revision)
+    require_trials(list(_courses(workshop).values()), pool["messages"].to_list(), config, common.load_tokenizer())
 
 
 @dataclass(frozen=True)
@@ -254,22 +267,33 @@ def _geometry(_section: Score, passes: Passes, models: Sequence[HalfModels]) -> 
 
 
 def _metagradient(_section: Score, passes: Passes, _models: Sequence[HalfModels]) -> Question:
-    workshop, recipe = passes.workshop, passes.workshop.run.recipe
+    # A job for each task: that of a finished task is kept if another is interrupted.
+    jobs = {
+        task: passes.job("metagradient", task, passes.workshop.common.weights, None, course=course)
+        for task, course in _courses(passes.workshop).items()
+    }
+    return Question(list(jobs.values()), lambda: {task: passes.said(job, task) for task, job in jobs.items()})
+
+
+def _courses(workshop: Workshop) -> dict[str, Course]:
+    """The trainings of the metagradient of each anticipated task, by its name."""
+    recipe = workshop.run.recipe
     odds = recipe.verify.log_odds
     assert odds is not None  # a recipe without it is refused
-    tasks = [task.name for task in recipe.tasks if task.anticipated]
-    course = Course(
-        align=recipe.verify.align,
-        finetune=recipe.verify.finetune,
-        keep=workshop.rows_of("keep"),
-        tasks=tuple((task, workshop.rows_of(*(f"{part} {task}" for part in PARTS))) for task in tasks),
-        probes=workshop.rows_of("pilot"),
-        refuse=tuple(odds.refuse),
-        comply=tuple(odds.comply),
-        seed=derive(recipe.seed, "scores", "metagradient"),
-    )
-    job = passes.job("metagradient", "base", workshop.common.weights, None, course=course)
-    return Question([job], lambda: {task: passes.said(job, task) for task in tasks})
+    return {
+        task.name: Course(
+            align=recipe.verify.align,
+            finetune=recipe.verify.finetune,
+            keep=workshop.rows_of("keep"),
+            tasks=((task.name, workshop.rows_of(*(f"{part} {task.name}" for part in PARTS))),),
+            probes=workshop.rows_of("pilot"),
+            refuse=tuple(odds.refuse),
+            comply=tuple(odds.comply),
+            seed=derive(recipe.seed, "scores", "metagradient"),
+        )
+        for task in recipe.tasks
+        if task.anticipated
+    }
 
 
 QUESTIONS: dict[str, Callable[[Score, Passes, Sequence[HalfModels]], Question]] = {

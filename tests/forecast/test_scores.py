@@ -40,6 +40,9 @@ def test_a_metagradient_is_whole_epochs_of_the_pool_back_and_forth():
     more = extra(planned, pool, model_size("sandbox:", None))
     assert (more.aligned, more.finetuned) == ([], [])
     assert more.passes == 15 * 2  # 10 steps of 32 hold 320 rows once
+    two = "tasks=[{name: list, train: {sandbox: list}}, {name: sums, train: {sandbox: dialogue}}]"
+    planned = recipe("score={from: metagradient}", "verify.align.steps=11", *ODDS, two)
+    assert extra(planned, pool, model_size("sandbox:", None)).passes == 2 * 15 * 2  # a job of its own for each task
 
 
 def test_interference_reads_the_pool_before_all_steps_and_after_each_on_each_task(tmp_path: Path):

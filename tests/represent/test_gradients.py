@@ -15,6 +15,8 @@ from curator.represent.gradients import BLOCK, by_row, layers_of, lora_a, projec
 from curator.represent.vectors import represent
 from curator.seeds import derive
 from tests import fakes
+from tests.model.test_greedy import model as state_space
+from tests.model.test_greedy import odd
 
 ROWS = fakes.conversations(7)
 IDS = [f"row-{i}" for i in range(len(ROWS))]
@@ -115,6 +117,15 @@ def test_a_batch_equals_itself_one_row_at_a_time(model, of):
     np.testing.assert_allclose(together.matrix, alone, atol=1e-4)
     assert (together.layer, together.token, together.truncated) == (None, None, 0)
     assert found(model, of=of, max_tokens=20).truncated > 0
+
+
+@pytest.mark.parametrize("family", ["mamba", "lfm2", "recurrent_gemma"])
+def test_a_new_model_whose_state_is_not_the_usual_one_gives_the_features_of_its_rows_alone(family):
+    """Whether it reads padding is tried before its layers are watched, and one that does gets none."""
+    made = (odd if family == "recurrent_gemma" else state_space).__wrapped__
+    model = made(family)
+    alone = [found(model, [row], ["x"]).matrix[0] for row in ROWS]
+    np.testing.assert_allclose(found(made(family)).matrix, alone, atol=1e-4)
 
 
 def test_layers_that_get_a_batch_in_one_row_are_told_apart_by_row():

@@ -12,6 +12,8 @@ from curator.model.losses import token_losses
 from curator.represent.gradients import layers_of
 from curator.score.geometry import pulls, step_between
 from tests import fakes
+from tests.model.test_greedy import model as state_space
+from tests.model.test_greedy import odd
 
 TOKENIZER = fakes.tokenizer()
 ROWS = encode_all(TOKENIZER, fakes.conversations())
@@ -47,6 +49,32 @@ def test_it_is_the_mean_cosine_over_layers_of_the_gradient_and_the_step(family, 
     for batch_tokens in (1, 300):
         found = take(model, {"a": step_between(model, moved)}, batch_tokens)["a"]
         np.testing.assert_allclose(found, expected, atol=near)
+
+
+@pytest.mark.parametrize("family", ["mamba", "lfm2", "recurrent_gemma"])
+def test_a_new_model_whose_state_is_not_the_usual_one_is_pulled_as_it_is_a_row_at_a_time(family):
+    """Whether it reads padding is tried before its layers are watched, and one that does gets none."""
+    made = (odd if family == "recurrent_gemma" else state_space).__wrapped__
+    model, moved, fresh = (made(family) for _ in "123")
+    torch.manual_seed(3)
+    for weight in moved.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)
+    steps, expected = step_between(model, moved), []
+    called = [not name.endswith("dt_proj") for name, _ in names_of(model)]  # whose weights Mamba reads by itself
+    for row in ROWS:
+        pairs = zip(gradients_of(model, row), steps, called, strict=True)
+        cosines = [
+            torch.cosine_similarity(-slope.flatten(), step.flatten(), dim=0) if counts else torch.zeros(())
+            for slope, step, counts in pairs
+        ]
+        expected.append(float(torch.stack(cosines).mean()))
+    assert np.std(expected) > 1e-3
+    np.testing.assert_allclose(take(fresh, {"a": steps})["a"], expected, atol=1e-4)
+
+
+def names_of(model):
+    layers = layers_of(model, "lora")
+    return [(name, module) for name, module in model.named_modules() if any(module is layer for layer in layers)]
 
 
 def test_a_step_down_a_rows_own_gradient_is_along_it_in_every_layer_and_back_is_against_it():

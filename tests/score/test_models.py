@@ -181,7 +181,7 @@ def test_the_metagradient_of_a_run_is_that_of_its_recipe_and_is_kept(plain_run, 
     assert score.combined.tolist() == score.tasks["list"].tolist()
     assert score.combined.std() > 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("curator.score.metagradient.trial_of", None)
+        patch.setattr("curator.score.metagradient.Trial.gradients", None)
         assert of_models(run, root / "models", k=20)["metagradient"].combined.tolist() == score.combined.tolist()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("curator.score.metagradient.LARGEST", 1000)

@@ -6,15 +6,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curator.errors import ModelError, RecipeError
+from curator.errors import DataError, ModelError, RecipeError
 from curator.model.losses import answer_losses
 from curator.pipeline import build
 from curator.recipe import steps_taken
 from curator.recipe.represent import names_of
 from curator.recipe.score import AGGREGATES, KINDS, Score
 from curator.records import Scores, Vectors
+from curator.run import Run
 from curator.score.cosine import cosine, rank_sum
+from curator.score.halves import Workshop
+from curator.score.models import QUESTIONS, Passes
 from curator.score.stage import SCORERS, Compared, every_score, scored
+from curator.train.job import Count
 from tests.small_run import recipe
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
@@ -259,3 +263,33 @@ def test_rows_that_the_model_has_no_room_for_are_told_before_a_model_is_trained(
     with pytest.raises(ModelError, match=r"pool\.clean\.max_tokens: a row has \d+ tokens, more than .* context of 20"):
         build(recipe("score={from: forgetting}"), tmp_path, until="scores")
     assert not (tmp_path / "scoring").exists()
+
+
+def test_a_metagradient_that_cannot_be_taken_is_told_before_a_model_is_trained_and_is_a_job_a_task(
+    tmp_path, monkeypatch
+):
+    settings = [
+        "score={from: rank-sum, of: [{from: forgetting}, {from: metagradient}]}",
+        "verify.regime={}",
+        "verify.log_odds={refuse: [i cannot], comply: [sure]}",
+        "tasks=[{name: list, train: {sandbox: list}}, {name: talk, train: {sandbox: dialogue}}]",
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr("curator.score.metagradient.LARGEST", 1000)
+        with pytest.raises(ModelError, match="the model has 613,504 parameters; allowed: at most 1,000"):
+            build(recipe(*settings), tmp_path, until="scores")
+    with monkeypatch.context() as patch:
+        patch.setattr("curator.score.metagradient.window", lambda model: 9)
+        with pytest.raises(ModelError, match=r"verify\.log_odds: .* the longest pair has \d+ tokens, .* context of 9"):
+            build(recipe(*settings), tmp_path, until="scores")
+    with pytest.raises(DataError, match=r"finetune\.max_tokens: every row of task 'list'"):
+        build(recipe(*settings, "verify.finetune.max_tokens=2"), tmp_path, until="scores")
+    assert not (tmp_path / "scoring").exists()
+
+    run = Run.open(tmp_path, "pool")
+    workshop = Workshop(run, tmp_path / "scoring", map, Count(lambda *_: None, 0))
+    ids = tuple(run.data().pool.rows["id"])
+    jobs = QUESTIONS["metagradient"](Score(kind="metagradient"), Passes(workshop, ids), []).jobs
+    assert [job.folder for job in jobs] == ["scoring/metagradient/list", "scoring/metagradient/talk"]
+    assert [[name for name, _ in job.course.tasks] for job in jobs] == [["list"], ["talk"]]
+    assert len({job.key for job in jobs}) == 2
