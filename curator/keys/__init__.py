@@ -40,7 +40,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "represent": 5,
     "scores": 4,
     "select": 10,
-    "train": 5,
+    "train": 6,
     "answer": 3,
     "judge": 5,
     "report": 17,

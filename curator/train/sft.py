@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, ModelError
+from curator.model.attention import take_attention
 from curator.model.chat import encode_all
 from curator.model.dtype import TORCH
 from curator.model.load import device, load_model, memory, window
@@ -158,6 +159,8 @@ def train_here(
     weights_in = "fp32" if section.method == "full" else dtype
     model = load_model(base, revision=revision, adapters=adapters, dtype=weights_in, quantise=quantise)
     without_dropout(model)
+    if dtype == "bf16" and device() == "cpu":
+        take_attention(model)
     mouths = [()] * len(rows) if openings is None else openings
     encoded = encode_all(tokenizer, rows) if openings is None else encode_opened(tokenizer, rows, openings)
     positions = window(model)

@@ -1,4 +1,4 @@
-"""bf16 against fp32: real vectors, batches against single rows, attention against torch's kernel, embedders."""
+"""bf16 against fp32: real vectors, batches against single rows, embedders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from curator.model.load import load_model, load_tokenizer, locate
 from curator.recipe.pool import Embedder
@@ -20,7 +19,6 @@ from curator.represent import sentences
 from curator.represent.cache import remembered
 from curator.represent.encoder import centre, mean_of
 from curator.represent.hidden import blocks_of, body_of
-from curator.represent.products import attend
 from curator.represent.stage import sentence_maker
 from curator.represent.vectors import embedder, represent
 from tests import fakes
@@ -102,25 +100,6 @@ def test_a_batch_in_bf16_equals_single_rows_within_its_rounding() -> None:
     assert np.median(others) < 0.99
 
 
-@pytest.mark.parametrize("groups", [6, 2])
-@pytest.mark.parametrize("mask", ["causal", "padding", "added", "none"])
-def test_attention_in_bf16_is_torchs_own_in_fp32_up_to_rounding(groups: int, mask: str) -> None:
-    draw = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn((2, heads, 33, 16), generator=draw).bfloat16() for heads in (6, groups, groups))
-    seen = torch.ones((2, 1, 33, 33), dtype=torch.bool)
-    seen[0, ..., 20:] = False
-    given = {"padding": seen, "added": torch.where(seen, 0.0, -1e9)}.get(mask)
-    module = torch.nn.Module()
-    module.num_key_value_groups, module.is_causal = 6 // groups, mask == "causal"
-    with torch.inference_mode():
-        added = given.bfloat16() if mask == "added" else given
-        states, _ = attend(module, query, key, value, added, scaling=0.3)
-        exact, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), given, scaling=0.3)
-    assert states.dtype == torch.bfloat16
-    assert states.shape == exact.shape
-    torch.testing.assert_close(states.float(), exact, atol=0.03, rtol=0.03)
-
-
 @pytest.mark.parametrize("family", fakes.FAMILIES)
 def test_a_model_in_bf16_adds_up_in_fp32_and_gives_its_vectors(family: str) -> None:
     exact, rounded = fakes.model(family), deepcopy(fakes.model(family)).bfloat16()
@@ -138,16 +117,6 @@ def test_a_model_in_bf16_adds_up_in_fp32_and_gives_its_vectors(family: str) -> N
     assert not np.array_equal(*both)
     # Random weights of 16 numbers a state: rounding them alone moves a vector more than a real model's.
     assert (both[0] * both[1]).sum(axis=1).min() >= 0.99
-
-
-def test_attention_leaves_other_passes_to_torch() -> None:
-    draw = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn((1, 2, 9, 8), generator=draw) for _ in range(3))
-    module = torch.nn.Module()
-    module.is_causal = True
-    for start in (0, 8):  # all tokens in fp32; one token behind eight cached ones
-        expected = sdpa_attention_forward(module, query[:, :, start:], key, value, None)[0]
-        assert torch.equal(attend(module, query[:, :, start:], key, value, None)[0], expected)
 
 
 def test_an_embedder_in_bf16_gives_the_vectors_of_fp32_and_keeps_them_apart(tmp_path: Path) -> None:
