@@ -98,9 +98,9 @@ Weight = Annotated[
 ]
 
 
-DEFAULT_WEIGHT = 0.5
-"""The weight at which the objective of a set is computed if it was given or chosen by trials; it does not affect the
-rows."""
+DEFAULT_WEIGHT = 0.0
+"""The weight where a recipe says none and no share of coverage is kept: coverage alone. A set that was given or chosen
+by trials is measured at it."""
 DEFAULT_COVERAGE = 0.9
 
 
@@ -114,7 +114,9 @@ def _monotone(data: Mapping[str, object]) -> bool:
 
 class Select(Section):
     """How many rows are chosen, and what is optimised. Give exactly one of `k`, `budget_tokens` and `data`, and at most
-    one of `weight`, `coverage` and `by: bank`. Without any of these three, `coverage` is 0.9.
+    one of `weight`, `coverage` and `by: bank`. Without any of these three rows are chosen by coverage alone: `coverage`
+    is 0.9 and `prefer` is `none`, or `weight` is 0 where more rows can lower the objective. Sets of `data` and `by:
+    bank` are measured at weight 0.
     """
 
     k: Count | None = None
@@ -132,8 +134,8 @@ class Select(Section):
     pilot choose. Give it in place of `coverage`.
     """
     coverage: Part | None = None
-    """Share to keep of the coverage between that of a random set (0) and the most that is found (1). Of the sets that
-    keep it, `prefer` chooses one. It is 0.9 where neither `weight` nor `by` is given.
+    """Share to keep of the coverage between that of a random set (0) and that of coverage alone (1). Of the sets that
+    keep it, `prefer` chooses one. It is 0.9 where nothing else is said.
     """
     prefer: Literal["dissimilar", "similar", "none"] = "none"
     """With `coverage`: the least similar set, the most similar one, or the one that covers most."""
@@ -278,7 +280,7 @@ def unchosen() -> dict[str, object]:
     """Every setting of `select` that chooses rows, at the value that disables it, for a recipe with `data`."""
     fields = {name: field for name, field in Select.model_fields.items() if name not in (*MEASURES, "data")}
     return {name: field.get_default(call_default_factory=True) for name, field in fields.items()} | {
-        "weight": DEFAULT_WEIGHT  # it only affects the objective's value of the set
+        "weight": DEFAULT_WEIGHT
     }
 
 

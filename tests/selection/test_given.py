@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from curator.errors import SelectionError
 from curator.selection.limits import limits
 from curator.selection.matched import matched_random
+from curator.selection.outcome import certified
 from curator.selection.problem import prepare
 from curator.selection.solve import solve
 
@@ -62,6 +63,18 @@ def draw(chosen, drawable, groups, lengths, *, k=None, seed=0):
         ids, [groups[one] for one in ids], [lengths[one] for one in ids], chosen, k=k or len(chosen),
         drawable=frozenset(drawable), generator=np.random.default_rng(seed),
     )  # fmt: skip
+
+
+def test_a_set_is_measured_by_coverage_alone_and_one_below_random_sets_says_so():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((30, 6)).astype(np.float32)
+    x[:4] = x[0] + 0.01 * x[:4]  # four rows that hardly differ cover little
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    problem = prepare(x, rng.standard_normal(30), ids=[f"r{row:02}" for row in range(30)])
+    found = solve(problem, limits(problem, 4), given=problem.ids[:4])
+    assert found.weight == 0.0
+    assert found.value == pytest.approx(np.clip(x @ x[:4].T, 0, None).max(axis=1).mean(), abs=1e-6)
+    assert certified(found).endswith("random sets within the limits, below their mean")
 
 
 GROUPS = {f"p{n:02}": "red" if n < 10 else "blue" for n in range(20)} | {f"x{n}": "red" for n in range(4)}
