@@ -158,7 +158,9 @@ class Select(Section):
     include: list[str] = Field(default_factory=list)
     """Ids of rows that must be chosen."""
     exclude: list[str] = Field(default_factory=list)
-    """Ids of rows that must not be chosen."""
+    """Ids of rows that must not be chosen. No control is drawn from them either, and `full` leaves them out; an arm of
+    your own keeps them.
+    """
     stochastic: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """For a very large `k`: epsilon of stochastic greedy."""
 

@@ -199,7 +199,8 @@ def draw_arms(
             exchanges some for others of the same group and length quartile until it has about as many tokens
             (`nearer`); if no exchange suffices, random rows fill it up. Given sets are not changed.
         given: Arms whose ids are given: the user's own, and the pilot's best random draw.
-        drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates.
+        drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates, and
+            a recipe may exclude rows.
         capped: Ordered rows -> those that the caps on answers leave, from which `random-capped` takes; null without
             caps.
         seed: The recipe's seed.

@@ -375,7 +375,9 @@ def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits
     given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
     given |= {} if choice.best_draw is None else {BEST_RANDOM: choice.best_draw}
     seeds = {arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms}
+    barred = frozenset(recipe.select.exclude)  # none for a given set, which bars its own rows
     drawable = scores.ids if data.given is None else tuple(data.candidates["id"])
+    drawable = tuple(row_id for row_id in drawable if row_id not in barred)
     within = capped(curated)
     if within is not None and len(within(drawable)) >= len(selection.ids):
         seeds.setdefault(RANDOM_CAPPED, max(seeds.values()))
@@ -383,7 +385,7 @@ def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits
         rows, traits, scores, selection, seeds=seeds,
         mean_cosine=run.mean_cosine(_similar_by(run, choice.setting, scores)),
         budget=recipe.select.budget_tokens, given=given,
-        drawable=None if data.given is None else frozenset(drawable), seed=recipe.seed, capped=within,
+        drawable=frozenset(drawable) if data.given is not None or barred else None, seed=recipe.seed, capped=within,
     )  # fmt: skip
 
 
