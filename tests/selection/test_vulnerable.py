@@ -69,16 +69,20 @@ BESIDE: dict[str, dict[str, Any]] = {
     "quotas": {"quotas": {"groups": {"a": {"max": 2}}}},
     "quotas of minima": {"quotas": {"min": 2}},
     "include": {"include": ["r01", "r04"], "exclude": ["r10"]},
+    "within and include": {"within": ["category"], "include": ["r08"]},
 }
 
 
 # Of 3 rows of category a and 2 of b, how many are vulnerable: as near to equal shares as whole rows can be.
 CELLS = {0: {}, 1: {"a": 1}, 3: {"a": 2, "b": 1}, 4: {"a": 2, "b": 2}}
+WITH_R08 = {**CELLS, 1: {"b": 1}}
 
 
 @pytest.mark.parametrize("beside", BESIDE)
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.8])
 def test_the_share_is_exact_and_no_set_within_the_limits_is_above_the_bound(beside: str, share: float) -> None:
+    parts = WITH_R08 if beside == "within and include" else CELLS
+
     def allowed(rows: tuple[int, ...]) -> bool:
         ids = {IDS[row] for row in rows}
         categories = Counter(ROWS["category"][row] for row in rows)
@@ -87,10 +91,11 @@ def test_the_share_is_exact_and_no_set_within_the_limits_is_above_the_bound(besi
         return (
             len(ids & VULNERABLE) == round(share * 5)
             and ("answers" not in beside or max(openers.values()) <= 2)
-            and ("within" not in beside or (categories == {"a": 3, "b": 2} and cells == CELLS[round(share * 5)]))
+            and ("within" not in beside or (categories == {"a": 3, "b": 2} and cells == parts[round(share * 5)]))
             and (beside != "quotas" or categories["a"] <= 2)
             and (beside != "quotas of minima" or min(categories["a"], categories["b"]) >= 2)
             and (beside != "include" or ({"r01", "r04"} <= ids and "r10" not in ids))
+            and (beside != "within and include" or "r08" in ids)
         )
 
     sets = [rows for rows in combinations(range(12), 5) if allowed(rows)]
@@ -203,6 +208,19 @@ def test_strata_have_about_equal_shares_of_vulnerable_rows() -> None:
     assert split({"a": 0, "b": 2}, {"a": (0, 0), "b": (1, 1)}, 1) == {"a": 0, "b": 1}
     with pytest.raises(SelectionError, match="allow 5 to 7"):
         split({"a": 10, "b": 6}, {"a": (1, 20), "b": (6, 1)}, 4)
+
+
+def test_strata_leave_room_for_the_rows_that_must_be_in_them() -> None:
+    stock = {"a": (4, 4), "b": (4, 4)}
+    assert split({"a": 3, "b": 2}, stock, 1) == {"a": 1, "b": 0}
+    assert split({"a": 3, "b": 2}, stock, 1, {"a": (0, 0), "b": (1, 0)}) == {"a": 0, "b": 1}
+    assert split({"a": 3, "b": 2}, stock, 3, {"a": (0, 2), "b": (0, 0)}) == {"a": 1, "b": 2}
+    with pytest.raises(
+        SelectionError, match="3 vulnerable rows, but the strata of within and include allow 0 to 2; ch"
+    ):
+        split({"a": 3, "b": 2}, stock, 3, {"a": (0, 2), "b": (0, 1)})
+    with pytest.raises(SelectionError, match="include: names 3 rows of 'b', and within gives it 2; name fewer, or ch"):
+        split({"a": 3, "b": 2}, stock, 1, {"a": (0, 0), "b": (1, 2)})
 
 
 WRONG = [
