@@ -200,6 +200,7 @@ def choose(
             include=section.include,
             exclude=section.exclude,
             closed=limited.closed,
+            grouped=_grouped(section),
             caps={**caps_of(section.answers, traits, vectors.ids), **_in_order(limited.caps, order)},
         )
         selection = solve(
@@ -229,6 +230,13 @@ def choose(
     if set(section.groupings) & {*TRAITS}:  # there may be as many labels as rows
         selection = replace(selection, group_counts={name: n for name, n in selection.group_counts.items() if n})
     return Chosen(problem, bounds, selection)
+
+
+def _grouped(section: Select) -> str:
+    """The setting that limits the rows of a group, as `explain` calls it."""
+    if section.within is None:
+        return "quota" if section.quotas is not None or section.vulnerable is None else "vulnerable"
+    return "within" if section.vulnerable is None else "within and vulnerable"
 
 
 def _in_order(caps: CapsGiven, order: Sequence[int]) -> CapsGiven:

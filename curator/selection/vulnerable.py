@@ -151,7 +151,7 @@ def split(
         if sum(must[label]) > size:
             raise SelectionError(
                 f"include: names {these(sum(must[label]), 'row', 'rows')} of {label!r}, and within gives it {size:,}; "
-                "name fewer, or change within"
+                "name fewer, or change within.shares"
             )
     most = {label: min(size - must[label][1], stock[label][0]) for label, size in strata.items()}
     counts = {label: max(must[label][0], size - stock[label][1]) for label, size in strata.items()}

@@ -224,5 +224,8 @@ def test_rows_that_must_be_in_and_do_not_fit_their_stratum_are_named():
     x = np.eye(12, dtype=np.float32)
     scores = Scores(tuple(IDS), "s", np.zeros(12), {}, {}, -1, 1)
     section = Select(k=3, weight=0.0, within=["category"], include=["r4", "r5"])
-    with pytest.raises(SelectionError, match=r"select\.include: names 2 rows of group 'b', whose max is 1"):
+    with pytest.raises(
+        SelectionError,
+        match=r"^select\.include: names 2 rows of 'b', and within gives it 1; name fewer, or change within",
+    ):
         choose(section, ROWS, Vectors(tuple(IDS), x, "made-up"), scores, weight=0.0, task_cover=None, seed=0)

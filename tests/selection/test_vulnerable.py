@@ -128,13 +128,24 @@ def test_alone_it_is_certified_as_quotas_are_and_changes_the_set() -> None:
     assert all(kind == ("vulnerable" if row in VULNERABLE else "not vulnerable") for row, kind in barred.items())
 
 
-def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
+def test_the_limit_that_keeps_a_row_out_is_told_by_the_recipes_setting() -> None:
     found, *_ = chosen(1, k=5, vulnerable={"share": 0.4}, quotas={"max": 5})
     frames = explain(*found)
     outside = sorted(VULNERABLE - set(found.selection.ids))[0]
     assert "The set already has its share of vulnerable rows." in why(*frames, outside)
     other = sorted(set(IDS) - VULNERABLE - set(found.selection.ids))[0]
     assert "its share of rows that are not vulnerable" in why(*frames, other)
+    for settings, words in (
+        ({"within": ["category"]}, "Its group already has the rows that within gives it."),
+        (
+            {"within": ["category"], "vulnerable": {"share": 0.4}},
+            "Its group already has the rows that within and vulnerable together give it.",
+        ),
+        ({"quotas": {"max": 2}}, "Its group already has the most rows that its quota allows."),
+    ):
+        full, *_ = chosen(1, k=4, **settings)
+        frames = explain(*full)
+        assert any(why(*frames, row_id).endswith(words) for row_id in frames[1]["id"])
     none, *_ = chosen(1, k=5, vulnerable={"share": 0.0}, quotas={"max": 5}, exclude=["r03"])
     frames = explain(*none)
     assert why(*frames, "r00").endswith("The set already has its share of vulnerable rows.")
@@ -182,8 +193,15 @@ def test_the_largest_size_beside_quotas_is_named_with_the_recipes_key(share: flo
             {"exclude": ["r00", "r03", "r04"]},
             "select.vulnerable: of rows that are vulnerable, min is 4, but only 2 rows",
         ),
-        ({"include": ["r01", "r02"]}, r"select\.include: names 2 rows of group 'not vulnerable', whose max is 1"),
-        ({"answers": {"max_same": None, "max_opener": 0.2}, "exclude": ["r10"]}, r"select\.vulnerable"),
+        (
+            {"include": ["r01", "r02"]},
+            r"^select\.include: names 2 rows that are not vulnerable, and vulnerable\.share allows 1; name fewer, or",
+        ),
+        (
+            {"answers": {"max_same": None, "max_opener": 0.2}, "exclude": ["r10"]},
+            r"^select\.vulnerable: share and top need 5 rows beside include, but no more than \d fit "
+            r"select\.answers\.max_opener \(share 0\.2, at most 1 row of one label\); change share or top, or raise",
+        ),
         ({"within": ["category"], "exclude": ["r08"]}, r"select\.vulnerable: share needs 5 .* allow 0 to 4"),
         ({"quotas": {"groups": {"b": {"max": 0}}}}, r"select\.vulnerable"),
     ],
