@@ -268,6 +268,12 @@ class Select(Section):
             return tuple(self.within.by)
         return ("category" if self.quotas is None else self.quotas.by,)
 
+    def may_compose(self, by: str) -> bool:
+        """Whether the recipe may ask that the set has the pool's shares by a grouping: `within` is allowed, and does not
+        already read the grouping.
+        """
+        return self.k is not None and self.quotas is None and (self.within is None or by not in self.within.by)
+
     @property
     def piloted(self) -> bool:
         """Whether rows are chosen by trial trainings, with separate probes."""

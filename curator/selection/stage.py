@@ -119,7 +119,8 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
                                   vulnerable=vulnerable)  # fmt: skip
     notes = quotas.remarks(section, _labels(section, rows, traits), selection.ids, hazards_of(run.root),
                            many=recipe.pool.findings.many)  # fmt: skip
-    noted = remarks({each.set: each.refusals for each in compositions(rows, traits, scores, drawn)})
+    shares = {each.set: each.refusals for each in compositions(rows, traits, scores, drawn)}
+    noted = remarks(shares, composable=section.may_compose("refusal"))
     return {
         "representation": setting.representation,
         "weight": setting.weight,
