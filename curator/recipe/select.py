@@ -247,7 +247,8 @@ class Select(Section):
         """Checks that a share of coverage can be kept where the rows of sources have these weights.
 
         Raises:
-            ValueError: It cannot: with rows of less weight, the objective is only monotone for smaller parameters.
+            ValueError: It may not be: with rows of less weight, the objective is only monotone for smaller parameters.
+                Whether it still is depends on which of the sources' rows are left in the pool, which is not known yet.
         """
         if self.coverage is None or not max(weights, default=0.0):
             return
@@ -256,8 +257,9 @@ class Select(Section):
             most = parameter.monotone_to * share
             if values[name] > most * (1 + 1e-12):
                 raise ValueError(
-                    f"coverage: {self.objective} with {name} {values[name]:g} is not monotone where sources have "
-                    f"weights from {min(weights):g} to {max(weights):g}, so adding rows can lower it; lower {name} to "
+                    f"coverage: {self.objective} with {name} {values[name]:g} may not be monotone where sources "
+                    f"have weights from {min(weights):g} to {max(weights):g}, so adding rows could lower it; lower "
+                    f"{name} to "
                     f"{math.floor(1000 * most) / 1000:g}, remove the weights, choose another objective, or give weight"
                 )
 
@@ -269,8 +271,8 @@ class Select(Section):
         return ("category" if self.quotas is None else self.quotas.by,)
 
     def may_compose(self, by: str) -> bool:
-        """Whether the recipe may ask that the set has the pool's shares by a grouping: `within` is allowed, and does not
-        already read the grouping.
+        """Whether the recipe may ask for the pool's shares by a grouping: `within` is allowed, and does not read the
+        grouping yet.
         """
         return self.k is not None and self.quotas is None and (self.within is None or by not in self.within.by)
 

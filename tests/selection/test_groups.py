@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import SelectionError
-from curator.recipe.limits import Within
+from curator.recipe.limits import Quotas, Within
 from curator.recipe.select import Select
 from curator.records import Scores, Vectors
-from curator.selection.groups import composed, grouped, largest_remainder, named, strata
+from curator.selection.groups import composed, grouped, largest_remainder, named, stock_of, strata
 from curator.selection.stage import choose
 from tests.selection.selection_twins import facility, standard
 
@@ -218,6 +218,15 @@ def test_a_set_within_strata_is_certified_and_never_better_than_the_best_one(see
     chosen = tuple(sorted(IDS.index(row_id) for row_id in selection.ids))
     assert selection.value == pytest.approx(values[chosen], abs=1e-6)
     assert selection.bound >= max(values.values()) - 1e-6
+
+
+def test_a_group_of_which_every_row_is_excluded_is_known_and_only_its_minimum_is_unmet():
+    stock = stock_of(pl.Series(["a", "b", "b", None]), pl.Series([False, True, True, True]))
+    assert stock == {"a": 0, "b": 2, None: 1}
+    assert Quotas(groups={"a": {"max": 0}}).unmet(stock, 2) == []
+    (unmet,) = Quotas(groups={"a": {"min": 1}}).unmet(stock, 2)
+    assert unmet == ("a", "min is 1 for category 'a', and none of its rows can be chosen; lower min")
+    assert Quotas(groups={"c": {"min": 1}}).unmet(stock, 2)[0][1].endswith("has category 'c'; found: a, b")
 
 
 def test_rows_that_must_be_in_and_do_not_fit_their_stratum_are_named():
