@@ -115,7 +115,6 @@ def _matched_random(stock: Stock, seed: int) -> Ids:
         stock.groups,
         stock.lengths,
         stock.selection.ids,
-        k=len(stock.selection.ids),
         drawable=stock.drawable,
         generator=draws,
     )

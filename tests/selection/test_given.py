@@ -57,10 +57,10 @@ def test_the_set_that_greedy_picks_is_measured_as_greedy_does():
     assert again.gains.tolist() == picked.gains.tolist()
 
 
-def draw(chosen, drawable, groups, lengths, *, k=None, seed=0):
+def draw(chosen, drawable, groups, lengths, *, seed=0):
     ids = sorted(groups)
     return matched_random(
-        ids, [groups[one] for one in ids], [lengths[one] for one in ids], chosen, k=k or len(chosen),
+        ids, [groups[one] for one in ids], [lengths[one] for one in ids], chosen,
         drawable=frozenset(drawable), generator=np.random.default_rng(seed),
     )  # fmt: skip
 
@@ -102,7 +102,6 @@ def test_where_a_group_runs_short_the_nearest_lengths_and_then_other_groups_fill
 def test_without_a_limit_on_what_is_drawn_the_match_is_exact():
     chosen = [f"p{n:02}" for n in (0, 3, 5, 11, 12, 19)]
     ids = sorted(GROUPS)
-    found = matched_random(
-        ids, [GROUPS[one] for one in ids], None, chosen, k=6, generator=np.random.default_rng(1)
-    )  # fmt: skip
+    lengths = [LENGTHS[one] for one in ids]
+    found = matched_random(ids, [GROUPS[one] for one in ids], lengths, chosen, generator=np.random.default_rng(1))
     assert Counter(GROUPS[one] for one in found) == Counter(GROUPS[one] for one in chosen)
