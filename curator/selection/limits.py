@@ -387,7 +387,7 @@ def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
     if limits.largest() < limits.k:
         fits = _largest_k(limits, ids)
         advice = _lower(fits) + (", or raise the cap" if fits else "")
-        # The quotas are no cause where k is impossible without them too.
+        # Where k is impossible without the quotas too, the caps are the cause.
         quotas = "quotas and " if limits.quotas and limits.without_quotas.largest() >= limits.k else ""
         raise SelectionError(f"k: {limits.k} is impossible because of {quotas}{_named(limits, ids)}; {advice}")
 
