@@ -62,6 +62,18 @@ def at_least(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f}%"
 
 
+def of_the_gain(gap: float, over: str = "random sets") -> str:
+    """What share of the possible gain over random sets a set is proven to reach.
+
+    Args:
+        gap: The share that it is not proven to reach, at least 0; above 1 its value is below the mean of random sets.
+        over: The random sets in words.
+    """
+    return f"at least {at_least(1.0 - gap)} of the possible gain over {over}" + (
+        ", below their mean" if gap > 1 else ""
+    )
+
+
 def confidence(level: float | None) -> str:
     """The confidence of an interval in percent, from its two-sided error in [0, 1]: `95%`, `97.7%`, `99.98%`; `100%` is
     an error of exactly 0.

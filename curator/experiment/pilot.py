@@ -195,10 +195,11 @@ def drawn(candidates: pl.DataFrame, section: Select, size: int, random: np.rando
     """A random draw of the curated set's size: `size` rows, or as many as the recipe's token budget holds.
 
     Args:
-        candidates: `id` and `tokens` of the rows that may be drawn.
+        candidates: `id` and `tokens` of the rows that may be drawn, except those that the section excludes.
     """
     from curator.selection import arms
 
+    candidates = candidates.filter(~candidates["id"].is_in(section.exclude)) if section.exclude else candidates
     ids = tuple(candidates["id"])
     if section.budget_tokens is None:
         return arms.random(ids, size, random)

@@ -111,7 +111,8 @@ def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
     if traits is None:
         return ()
     drawn = drawn_sets(root).filter(pl.col("arm").is_in([arm.name for arm in recipe.verify.arms]))
-    return tuple(f"select: in {root}, {sentence}" for sentence in remarks(refusals(traits, drawn)))
+    sentences = remarks(refusals(traits, drawn), composable=recipe.select.may_compose("refusal"))
+    return tuple(f"select: in {root}, {sentence}" for sentence in sentences)
 
 
 def _former(root: Path) -> Recipe | None:

@@ -235,12 +235,12 @@ class _Roles:
             unknown, judge = {*unknown, "refusal"}, None
         if select.quotas is not None and select.quotas.by not in unknown:
             from curator.pool.traits import traits
-            from curator.selection.groups import grouped
+            from curator.selection.groups import grouped, stock_of
 
-            allowed = pool.filter(~pool["id"].is_in(select.exclude))
-            kinds = traits(allowed, judge) if select.quotas.by in TRAITS else None
-            labels = grouped(allowed, kinds, select.groupings)[select.quotas.by]
-            for group, sentence in select.quotas.unmet(Counter(labels.to_list()), select.k):
+            kinds = traits(pool, judge) if select.quotas.by in TRAITS else None
+            labels = grouped(pool, kinds, select.groupings)[select.quotas.by]
+            stock = stock_of(labels, ~pool["id"].is_in(select.exclude))
+            for group, sentence in select.quotas.unmet(stock, select.k):
                 self.problems.append((("select", "quotas", *(() if group is None else ("groups", group))), sentence))
 
         if select.repeats is not None and select.repeats.by not in unknown - {"length"}:

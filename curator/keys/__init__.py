@@ -344,7 +344,7 @@ def regime_key(recipe: Recipe, stages: Mapping[str, str]) -> str:
     """
     verify, select = recipe.verify, recipe.select
     plain = recipe.model_copy(update={"verify": verify.model_copy(update={"regime": None})})
-    size = select.k, select.budget_tokens
+    size = select.k, select.budget_tokens, *([sorted({*select.exclude})] if select.exclude else [])
     return key_of("regime", _training(plain), _regime(recipe), size, [stages[stage] for stage in ("base", "pool")])
 
 

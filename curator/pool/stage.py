@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -160,7 +159,7 @@ def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
     Raises:
         SelectionError: It has no such set.
     """
-    from curator.selection.groups import composed, grouped, strata
+    from curator.selection.groups import composed, grouped, stock_of, strata
 
     select, rows, dropped = run.recipe.select, pool.rows.height, pool.dropped.height
     if select.k is not None and select.k > rows:
@@ -180,7 +179,7 @@ def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
         except SelectionError as error:
             raise SelectionError(f"select.{error}") from error
     if select.quotas is not None:
-        stock = grouped(pool.rows.filter(allowed), traits, select.groupings)[select.quotas.by]
-        for group, sentence in select.quotas.unmet(Counter(stock.to_list()), select.k):
+        stock = stock_of(grouped(pool.rows, traits, select.groupings)[select.quotas.by], allowed)
+        for group, sentence in select.quotas.unmet(stock, select.k):
             key = "select.quotas" if group is None else f"select.quotas.groups.{group}"
             raise SelectionError(f"{key}: {sentence}")

@@ -56,7 +56,8 @@ class Quotas(Quota):
         null, and the sentence.
 
         Args:
-            rows: Label of a group (null for no group) -> number of its rows that may be chosen.
+            rows: Label of each of the pool's groups (null for no group) -> number of its rows that may be chosen, 0
+                where the recipe excludes them all.
         """
         labels = sorted(label for label in rows if label is not None)
         limits = {label: self.groups.get(label, self) for label in labels}
@@ -66,11 +67,12 @@ class Quotas(Quota):
         ]
         for label, limit in limits.items():
             if (limit.min or 0) > rows[label]:
+                left = f"only {rows[label]:,}" if rows[label] else "none"
                 problems.append(
                     (
                         label if label in self.groups else None,
-                        f"min is {limit.min:,} for {self.by} {label!r}, and only {rows[label]:,} of its rows can be "
-                        "chosen; lower min",
+                        f"min is {limit.min:,} for {self.by} {label!r}, and {left} of its rows can be chosen; "
+                        "lower min",
                     )
                 )
         least = sum(limit.min or 0 for limit in limits.values())

@@ -98,9 +98,9 @@ Weight = Annotated[
 ]
 
 
-DEFAULT_WEIGHT = 0.5
-"""The weight at which the objective of a set is computed if it was given or chosen by trials; it does not affect the
-rows."""
+DEFAULT_WEIGHT = 0.0
+"""The weight where a recipe says none and no share of coverage is kept: coverage alone. A set that was given or chosen
+by trials is measured at it."""
 DEFAULT_COVERAGE = 0.9
 
 
@@ -114,7 +114,9 @@ def _monotone(data: Mapping[str, object]) -> bool:
 
 class Select(Section):
     """How many rows are chosen, and what is optimised. Give exactly one of `k`, `budget_tokens` and `data`, and at most
-    one of `weight`, `coverage` and `by: bank`. Without any of these three, `coverage` is 0.9.
+    one of `weight`, `coverage` and `by: bank`. Without any of these three rows are chosen by coverage alone: `coverage`
+    is 0.9 and `prefer` is `none`, or `weight` is 0 where more rows can lower the objective. Sets of `data` and `by:
+    bank` are measured at weight 0.
     """
 
     k: Count | None = None
@@ -132,8 +134,8 @@ class Select(Section):
     pilot choose. Give it in place of `coverage`.
     """
     coverage: Part | None = None
-    """Share to keep of the coverage between that of a random set (0) and the most that is found (1). Of the sets that
-    keep it, `prefer` chooses one. It is 0.9 where neither `weight` nor `by` is given.
+    """Share to keep of the coverage between that of a random set (0) and that of coverage alone (1). Of the sets that
+    keep it, `prefer` chooses one. It is 0.9 where nothing else is said.
     """
     prefer: Literal["dissimilar", "similar", "none"] = "none"
     """With `coverage`: the least similar set, the most similar one, or the one that covers most."""
@@ -156,7 +158,9 @@ class Select(Section):
     include: list[str] = Field(default_factory=list)
     """Ids of rows that must be chosen."""
     exclude: list[str] = Field(default_factory=list)
-    """Ids of rows that must not be chosen."""
+    """Ids of rows that must not be chosen. No control is drawn from them either, and `full` leaves them out; an arm of
+    your own keeps them.
+    """
     stochastic: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """For a very large `k`: epsilon of stochastic greedy."""
 
@@ -243,7 +247,8 @@ class Select(Section):
         """Checks that a share of coverage can be kept where the rows of sources have these weights.
 
         Raises:
-            ValueError: It cannot: with rows of less weight, the objective is only monotone for smaller parameters.
+            ValueError: It may not be: with rows of less weight, the objective is only monotone for smaller parameters.
+                Whether it still is depends on which of the sources' rows are left in the pool, which is not known yet.
         """
         if self.coverage is None or not max(weights, default=0.0):
             return
@@ -252,8 +257,9 @@ class Select(Section):
             most = parameter.monotone_to * share
             if values[name] > most * (1 + 1e-12):
                 raise ValueError(
-                    f"coverage: {self.objective} with {name} {values[name]:g} is not monotone where sources have "
-                    f"weights from {min(weights):g} to {max(weights):g}, so adding rows can lower it; lower {name} to "
+                    f"coverage: {self.objective} with {name} {values[name]:g} may not be monotone where sources "
+                    f"have weights from {min(weights):g} to {max(weights):g}, so adding rows could lower it; lower "
+                    f"{name} to "
                     f"{math.floor(1000 * most) / 1000:g}, remove the weights, choose another objective, or give weight"
                 )
 
@@ -263,6 +269,12 @@ class Select(Section):
         if self.within is not None:
             return tuple(self.within.by)
         return ("category" if self.quotas is None else self.quotas.by,)
+
+    def may_compose(self, by: str) -> bool:
+        """Whether the recipe may ask for the pool's shares by a grouping: `within` is allowed, and does not read the
+        grouping yet.
+        """
+        return self.k is not None and self.quotas is None and (self.within is None or by not in self.within.by)
 
     @property
     def piloted(self) -> bool:
@@ -278,7 +290,7 @@ def unchosen() -> dict[str, object]:
     """Every setting of `select` that chooses rows, at the value that disables it, for a recipe with `data`."""
     fields = {name: field for name, field in Select.model_fields.items() if name not in (*MEASURES, "data")}
     return {name: field.get_default(call_default_factory=True) for name, field in fields.items()} | {
-        "weight": DEFAULT_WEIGHT  # it only affects the objective's value of the set
+        "weight": DEFAULT_WEIGHT
     }
 
 

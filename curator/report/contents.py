@@ -82,6 +82,7 @@ def assemble(
     covered_by: str | None = None,
     frontier: Frontier | None = None,
     composition: Sequence[Composition] = (),
+    composable: bool = False,
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
@@ -110,6 +111,7 @@ def assemble(
         warnings: Said first; those that follow from the figures are added.
         covered_by: What the recipe calls the vectors; null where there are no others.
         composition: Of the pool and of every arm's sets; empty where kinds of answers are not known.
+        composable: Whether the recipe may compose the chosen set by refusals.
         depth, flips: From the verdicts that decide; null and empty where the recipe asks for neither.
         frontier: Where the recipe asks for a floor under coverage.
     """
@@ -170,7 +172,7 @@ def assemble(
     more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}
     more |= {} if frontier is None else {"frontier": frontier}
     of_arms = {POOL, *(arm for arm, _ in arms)}
-    kinds = remarks({each.set: each.refusals for each in composition if each.set in of_arms})
+    kinds = remarks({each.set: each.refusals for each in composition if each.set in of_arms}, composable=composable)
     noted = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in kinds]
     return report.model_copy(update={"warnings": (*warnings, *caveats(report), *noted), **more})
 

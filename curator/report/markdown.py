@@ -11,7 +11,7 @@ from curator.report.bank import LARGEST
 from curator.report.model import Report
 from curator.report.part import MIX, Comparison, Number, Quantiles, plain
 from curator.report.seeds import words
-from curator.wording import at_least, duration, page, percent, points, rate, reach, these, visible
+from curator.wording import at_least, duration, of_the_gain, page, percent, points, rate, reach, these, visible
 
 if TYPE_CHECKING:
     from curator.report.conclusion import Phases
@@ -133,9 +133,11 @@ def _before_after(phases: Phases, quantity: Quantity) -> str:
 def _selection(report: Report) -> str:
     chosen = report.selection
     text = f"{chosen.k:,} of {these(report.pool.kept, 'row', 'rows')}"
-    if chosen.relative_gap is None:
+    if chosen.bound is None:
         text += ", no certificate"
+    elif chosen.relative_gap is None:
+        text += ", and no set within the limits is better than random ones"
     else:
-        text += f", at least {at_least(1 - chosen.relative_gap)} of the possible gain over random"
+        text += f", {of_the_gain(chosen.relative_gap)}"
     recall = chosen.parameter("recall")
     return text if recall in (None, 1.0) else f"{text}; neighbours found with recall {at_least(recall)}"

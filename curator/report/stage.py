@@ -80,8 +80,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.part import plain
     from curator.report.pilot import Pilot
 
-    recipe, data = run.recipe, run.data()
-    utility = run.utility()
+    recipe, data, utility = run.recipe, run.data(), run.utility()
     verdicts = run.panel()
     level, stop, sequential = run.stop()
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
@@ -151,6 +150,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         flips=flips(decided, anticipated(mix_of(recipe))),
         frontier=frontier_of(selection, run.frontier()),
         composition=_composed(run, scores, vectors),
+        composable=recipe.select.may_compose("refusal"),
         warnings=[
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),

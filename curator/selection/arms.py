@@ -115,7 +115,6 @@ def _matched_random(stock: Stock, seed: int) -> Ids:
         stock.groups,
         stock.lengths,
         stock.selection.ids,
-        k=len(stock.selection.ids),
         drawable=stock.drawable,
         generator=draws,
     )
@@ -129,14 +128,17 @@ def _matched_random(stock: Stock, seed: int) -> Ids:
 
 
 def _lowest(stock: Stock, k: int) -> Ids:
-    aggregate = AGGREGATES.get(str(stock.scores.parameters.get("aggregate")))
-    if aggregate is not None and aggregate.tied:
-        return per_example(stock.ids, stock.similarity, stock.mean_cosine, k)
-    return low_similarity(stock.ids, stock.similarity, k)
+    return low_similarity(stock.ids, stock.similarity, k, ties=_ties(stock))
 
 
 def _highest(stock: Stock, k: int) -> Ids:
-    return high_similarity(stock.ids, stock.similarity, k)
+    return high_similarity(stock.ids, stock.similarity, k, ties=_ties(stock))
+
+
+def _ties(stock: Stock) -> NDArray[np.float64] | None:
+    """What orders rows of one score: the mean cosine where the aggregate gives many rows the same score."""
+    aggregate = AGGREGATES.get(str(stock.scores.parameters.get("aggregate")))
+    return stock.mean_cosine if aggregate is not None and aggregate.tied else None
 
 
 def _matched(order: Ids, stock: Stock) -> Ids:
@@ -196,7 +198,8 @@ def draw_arms(
             exchanges some for others of the same group and length quartile until it has about as many tokens
             (`nearer`); if no exchange suffices, random rows fill it up. Given sets are not changed.
         given: Arms whose ids are given: the user's own, and the pilot's best random draw.
-        drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates.
+        drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates, and
+            a recipe may exclude rows.
         capped: Ordered rows -> those that the caps on answers leave, from which `random-capped` takes; null without
             caps.
         seed: The recipe's seed.
@@ -274,37 +277,37 @@ def random_within(
     return within(random(ids, len(ids), generator), tokens, budget)
 
 
-def low_similarity(ids: Sequence[str], score: ArrayLike, k: int) -> tuple[str, ...]:
-    """The `k` ids of lowest score, lowest first. With the per-example score: the rows least similar to most task rows.
+def low_similarity(ids: Sequence[str], score: ArrayLike, k: int, *, ties: ArrayLike | None = None) -> tuple[str, ...]:
+    """The `k` ids of lowest score, lowest first.
 
-    Raises:
-        SelectionError: k is not from 1 to the number of ids, or score is not `(n,)` finite numbers.
-    """
-    return _ranked(ids, [column("score", score, len(ids))], k)
-
-
-def high_similarity(ids: Sequence[str], score: ArrayLike, k: int) -> tuple[str, ...]:
-    """The `k` ids of highest score, highest first.
-
-    Raises:
-        SelectionError: See `low_similarity`.
-    """
-    return _ranked(ids, [-column("score", score, len(ids))], k)
-
-
-def per_example(ids: Sequence[str], score: ArrayLike, mean_cosine: ArrayLike, k: int) -> tuple[str, ...]:
-    """The merged per-example sets of Hsiung et al. (arXiv 2506.05346): the `k` ids least similar to the most task rows.
+    With the `per-example` score (minus a share of task rows) and the mean cosine for ties, these are the merged sets of
+    Hsiung et al. (arXiv 2506.05346): the rows least similar to the most task rows.
 
     Args:
         ids: `n` ids.
-        score: `(n,)` the `per-example` score (minus a share, so the lowest comes first).
-        mean_cosine: `(n,)` the `mean` score; ties go to the lower one.
+        score: `(n,)` finite numbers.
         k: Number of ids.
+        ties: `(n,)` finite numbers; of rows with the same score, those of the lowest come first. Rows that are equal in
+            both come by id.
+
+    Raises:
+        SelectionError: k is not from 1 to the number of ids, or score or ties are not `(n,)` finite numbers.
+    """
+    return _ranked(ids, _keys(ids, score, ties), k)
+
+
+def high_similarity(ids: Sequence[str], score: ArrayLike, k: int, *, ties: ArrayLike | None = None) -> tuple[str, ...]:
+    """The `k` ids of highest score, highest first; of rows with the same score, those with the highest of `ties`.
 
     Raises:
         SelectionError: See `low_similarity`.
     """
-    return _ranked(ids, [column("score", score, len(ids)), column("mean_cosine", mean_cosine, len(ids))], k)
+    return _ranked(ids, [-key for key in _keys(ids, score, ties)], k)
+
+
+def _keys(ids: Sequence[str], score: ArrayLike, ties: ArrayLike | None) -> list[NDArray[np.float64]]:
+    keys = {"score": score} if ties is None else {"score": score, "ties": ties}
+    return [column(name, key, len(ids)) for name, key in keys.items()]
 
 
 def within(order: Sequence[str], costs: Mapping[str, float], budget: float) -> tuple[str, ...]:

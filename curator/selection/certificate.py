@@ -51,6 +51,11 @@ def upper_bound(
     return float(least)
 
 
+def rounding(value: float) -> float:
+    """The largest difference from a value of the objective that sums in another order may make."""
+    return 1e-9 * max(1.0, abs(value))
+
+
 def largest_sum(limits: Limits, terms: Column) -> float:
     """The largest sum of `terms` `(n,)` over the sets within the limits; under a budget, of a relaxation of them.
 

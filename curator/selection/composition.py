@@ -31,7 +31,6 @@ APART = 0.2
 COVERED = 2000
 """Most rows of the pool on which coverage is measured; evenly spaced by id."""
 _INSTEAD = {
-    CURATED: "; select.within: [refusal] gives it the pool's share",
     LOW_SIMILARITY: f"; the arm `{LOW_MATCHED}` has the pool's share",
     HIGH_SIMILARITY: f"; the arm `{HIGH_MATCHED}` has the pool's share",
 }
@@ -149,16 +148,22 @@ def refusals(traits: pl.DataFrame, drawn: pl.DataFrame) -> dict[str, float | Non
     return {POOL: _refusals(traits["refusal"]), **shares}
 
 
-def remarks(shares: Mapping[str, float | None]) -> list[str]:
+def remarks(shares: Mapping[str, float | None], *, composable: bool) -> list[str]:
     """Sentences about sets with far fewer refusals than the pool, and about ends of the similarity scale that differ in
     kind.
+
+    Args:
+        shares: Of refusals, of the pool and of each arm.
+        composable: Whether the recipe may compose the chosen set by refusals, see `Select.may_compose`.
     """
     sentences, pool = [], shares.get(POOL)
+    instead = {CURATED: "; select.within: [refusal] gives it the pool's share"} if composable else {}
+    instead |= _INSTEAD
     low, high = shares.get(LOW_SIMILARITY), shares.get(HIGH_SIMILARITY)
     if pool is not None and pool >= FEWEST_REFUSALS:
         sentences += [
             f"{'the chosen set' if arm == CURATED else f'the arm `{arm}`'} has a smaller share of refusals than the "
-            f"pool ({share:.0%}, the pool {pool:.0%}), so it teaches another kind of answer{_INSTEAD.get(arm, '')}"
+            f"pool ({share:.0%}, the pool {pool:.0%}), so it teaches another kind of answer{instead.get(arm, '')}"
             for arm, share in shares.items()
             if share is not None and share < FEW_REFUSALS * pool
         ]

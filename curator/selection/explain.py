@@ -62,9 +62,9 @@ def explain(
         no other chosen row covers better, itself and its copies first among equals; any row may cover any row here).
         Others: `id`, `similarity`, `covered_by` (the chosen row of largest cosine, null where none is positive),
         `coverage` (that cosine, in [0, 1]), `value` (what adding the row to the final set would change the objective
-        by), `barred` (the limit that keeps it out whatever its value: `exclude`; `quota` if its group is full; the name
-        of a cap that its group has reached; `vulnerable` or `not vulnerable` if the set has its share of this kind;
-        `budget` if it does not fit any more; else null).
+        by), `barred` (the limit that keeps it out whatever its value: `exclude`; `quota`, `within` or `within and
+        vulnerable` if its group is full; the name of a cap that its group has reached; `vulnerable` or `not vulnerable`
+        if the set has its share of this kind; `budget` if it does not fit any more; else null).
 
     Raises:
         SelectionError: `scores` lacks a row.
@@ -204,6 +204,8 @@ def _why_not(row: Mapping[str, Any]) -> str:
     limit = {
         "exclude": " The recipe excludes it.",
         "quota": " Its group already has the most rows that its quota allows.",
+        "within": " Its group already has the rows that within gives it.",
+        "within and vulnerable": " Its group already has the rows that within and vulnerable together give it.",
         "budget": " It does not fit into the rest of the budget.",
         VULNERABLE: " The set already has its share of vulnerable rows.",
         RESISTANT: " The set already has its share of rows that are not vulnerable.",
@@ -221,13 +223,13 @@ def _barred(bounds: Limits, picks: list[int], rest: list[int]) -> list[str | Non
     tally, allowed = Tally(bounds), set(bounds.free.tolist())
     for row in picks:
         tally.take(row)
-    by_kind = {*bounds.names} <= {VULNERABLE, RESISTANT}  # the groups are then the kinds, whose share the recipe sets
+    by_kind = bounds.grouped == VULNERABLE  # the groups are then the kinds, whose share the recipe sets
 
     def barred(row: int) -> str | None:
         if row not in allowed:
             return bounds.closed.get(row, "exclude")
         limit = tally.barred(row)
-        return bounds.names[bounds.group[row]] if limit == "quota" and by_kind else limit
+        return bounds.names[bounds.group[row]] if by_kind and limit == bounds.grouped else limit
 
     return [barred(row) for row in rest]
 

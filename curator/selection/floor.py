@@ -1,9 +1,10 @@
 """A floor under coverage: among sets that keep a share of the attainable coverage, one of least similarity.
 
-Coverage g is measured from the mean of random sets of the same size, share(S) = (g(S) - g_random) / (g_most -
-g_random), where g_most is the coverage of the greedy set at lambda 0, the largest found. The sets between coverage
-alone and similarity alone are those that the objective gives at some lambda; a search finds the largest lambda that
-keeps the floor.
+Coverage g is measured from the mean of random sets of the same size. The floor is g_random + share * (g_alone -
+g_random), where g_alone is the coverage of the greedy set at lambda 0, coverage alone. The sets between coverage alone
+and similarity alone are those that the objective gives at some lambda; a search finds the largest lambda that keeps the
+floor. One of them may cover more than coverage alone does, since greedy sets are not the best ones. So the shares that
+are told are of the most that any of them covers: (g(S) - g_random) / (g_most - g_random).
 
 The certificates of the lambdas tried together bound the distance from the best set. No set has more coverage than the
 bound at lambda 0. And with B the bound at a lambda > 0, every set O that keeps the floor G has g(O) - lambda * z(O) <=
@@ -20,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from curator.errors import SelectionError
-from curator.selection.certificate import RANDOM_SETS, largest_sum, random_rows, upper_bound
+from curator.selection.certificate import RANDOM_SETS, largest_sum, random_rows, rounding, upper_bound
 from curator.selection.greedy import Picks, objective_value, penalties, pick
 from curator.selection.limits import Limits
 from curator.selection.objectives import Coverage
@@ -152,9 +153,12 @@ def keep(
     chosen = min(kept, key=lambda each: (round(sign * each.similarity, 9), abs(each.weight)))
     limits = [upper_bound(term, each.weight * unit, bounds, each.picks[0], prefixes=_PREFIXES) for each in tries]
 
-    def share(value: float, most: float | None = free.coverage) -> float | None:
-        above = (most or 0.0) - random_coverage
-        return (value - random_coverage) / above if span > 0.0 and above > 0.0 else None
+    most = max(each.coverage for each in tries)  # greedy at another lambda may cover more
+
+    def share(value: float, whole: float | None = most) -> float | None:
+        if whole is None or min(span, whole - random_coverage) <= rounding(whole):
+            return None
+        return (value - random_coverage) / (whole - random_coverage)
 
     ends = [
         sign * (floor - limit) / each.weight
@@ -182,7 +186,7 @@ def keep(
             "share": share(chosen.coverage),
             "share_certified": share(chosen.coverage, limits[0]),
             "random": random_coverage,
-            "most": free.coverage,
+            "most": most,
             "most_bound": limits[0],
             "similarity": chosen.similarity,
             "similarity_bound": sign * max([*ends, sign * furthest]) if sign else None,

@@ -50,6 +50,17 @@ def grouped(rows: pl.DataFrame, traits: pl.DataFrame | None, by: Sequence[str]) 
     return frame.select("id", *by)
 
 
+def stock_of(labels: pl.Series, allowed: pl.Series) -> dict[str | None, int]:
+    """Label -> number of its rows that may be chosen, 0 where none may.
+
+    Args:
+        labels: `(n,)` label of each row of the pool; null: in no group.
+        allowed: `(n,)` whether a row may be chosen.
+    """
+    counts = Counter(labels.filter(allowed).to_list())
+    return {label: counts[label] for label in labels.unique().to_list()}
+
+
 def strata(rows: pl.DataFrame, traits: pl.DataFrame | None, by: Sequence[str]) -> list[Stratum]:
     """The labels of each row by every grouping, in the order of the rows; arguments as in `grouped`."""
     return grouped(rows, traits, by).drop("id").rows()

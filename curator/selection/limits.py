@@ -33,6 +33,7 @@ class Limits:
         group: `(n,)` group number. `low`, `high`: `(g,)` least and most rows of each. `names`: `g` group labels.
         caps: Caps on rows that share a label, beside the quotas.
         closed: Row that a limit keeps out whatever is chosen -> the name of the limit.
+        grouped: The name of the limit on groups.
     """
 
     k: int | None
@@ -46,6 +47,7 @@ class Limits:
     names: tuple[str, ...]
     caps: Caps
     closed: Mapping[int, str] = field(default_factory=dict)
+    grouped: str = "quota"
 
     @cached_property
     def quotas(self) -> bool:
@@ -144,11 +146,11 @@ class Tally:
         return next((each for each in reversed(groups) if each >= 0 and self._capped[each] >= self._most[each]), None)
 
     def barred(self, row: int) -> str | None:
-        """The limit that keeps a row out of a finished set: `quota`, the name of a cap, `budget`, or null. The size k
-        does not count as one.
+        """The limit that keeps a row out of a finished set: that on its group, the name of a cap, `budget`, or null.
+        The size k does not count as one.
         """
         if self._count[self._group[row]] >= self._high[self._group[row]]:
-            return "quota"
+            return self._limits.grouped
         if self._caps and (group := self._at_cap(row)) is not None:
             return self._caps.name(group)
         return "budget" if self._limits.k is None and not self.fits(row) else None
@@ -195,6 +197,7 @@ def limits(
     exclude: Sequence[str] | Sequence[int] = (),
     caps: CapsGiven | None = None,
     closed: Mapping[str, Sequence[str]] | None = None,
+    grouped: str = "quota",
 ) -> Limits:
     """Reads and checks the limits of a selection.
 
@@ -211,6 +214,7 @@ def limits(
             refer to the number of rows that it buys at the pool's mean cost. Groups of two caps must be disjoint or
             nested, as identical answers are within one opener. A function of k may give the number of rows.
         closed: Name of a limit -> ids that it keeps out as `exclude` does.
+        grouped: The name of the limit that the quotas stand for, by which `Tally.barred` calls it.
 
     Raises:
         SelectionError: A limit is malformed, or no set meets the limits; the message names the limit, and the largest
@@ -241,7 +245,7 @@ def limits(
     whole = None if k is None else int(k)
     size = max(1, min(n, int(room / float(cost.mean())))) if whole is None else whole
     capped = sized(read(problem, caps), size, allowed, problem.ids)
-    result = Limits(whole, room, cost, included, free, group, low, high, names, capped, shut)
+    result = Limits(whole, room, cost, included, free, group, low, high, names, capped, shut, grouped)
     _satisfiable(result.without_caps, result, problem.ids)
     if result.caps:
         _within_caps(result, problem.ids)
@@ -377,13 +381,15 @@ def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
         return
     if minima and (filled := _minima_within(limits)) < minima:
         raise SelectionError(
-            f"quotas: the minima need {these(minima, 'row', 'rows')} beside include, but {_named(limits, ids)} allow "
-            f"only {filled:,}; lower the minima, or raise the caps"
+            f"quotas: the minima need {these(minima, 'row', 'rows')} beside include, but no more than {filled:,} fit "
+            f"{_named(limits, ids)}; lower the minima, or raise the caps"
         )
     if limits.largest() < limits.k:
         fits = _largest_k(limits, ids)
         advice = _lower(fits) + (", or raise the cap" if fits else "")
-        raise SelectionError(f"k: {limits.k} is impossible because of {_named(limits, ids)}; {advice}")
+        # Where k is impossible without the quotas too, the caps are the cause.
+        quotas = "quotas and " if limits.quotas and limits.without_quotas.largest() >= limits.k else ""
+        raise SelectionError(f"k: {limits.k} is impossible because of {quotas}{_named(limits, ids)}; {advice}")
 
 
 def _lower(fits: int | None) -> str:
@@ -413,10 +419,9 @@ def _named(limits: Limits, ids: Sequence[str]) -> str:
     causes = [name for name in names if possible(name)] or names
     share = {each.name: "" if callable(each.share) else f"share {each.share:g}, " for each in caps.given}
     most = {caps.given[number].name: most for number, most in zip(caps.cap.tolist(), caps.most.tolist(), strict=True)}
-    listed = " and ".join(
+    return " and ".join(
         f"caps[{name!r}] ({share[name]}at most {these(most[name], 'row', 'rows')} of one label)" for name in causes
     )
-    return f"quotas and {listed}" if limits.quotas and limits.without_quotas.largest() >= limits.k else listed
 
 
 def _largest_k(limits: Limits, ids: Sequence[str]) -> int | None:

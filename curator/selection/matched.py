@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curator.errors import SelectionError
-from curator.selection.groups import Stratum, by_levels, largest_remainder
+from curator.selection.groups import Stratum, by_levels
 from curator.selection.problem import column
 from curator.wording import these
 
@@ -69,52 +69,46 @@ def interleaved(order: Ids, strata: Mapping[str, Stratum], level: int = 0) -> Id
 def matched_random(
     ids: Sequence[str],
     groups: Sequence[str | Group],
-    lengths: ArrayLike | None,
+    lengths: ArrayLike,
     chosen: Sequence[str],
     *,
-    k: int,
     drawable: Set[str] | None = None,
     generator: np.random.Generator,
 ) -> tuple[str, ...]:
-    """`k` ids drawn so that groups, and length quartiles within each group, are as frequent as among `chosen`.
+    """As many ids as `chosen`, with as many of each group, and of each length quartile within it, as `chosen` has.
 
-    Group counts are exactly those of `chosen` (scaled to k by largest remainder where k differs). Lengths are cut at
-    the quartiles of the pool's lengths within the group; a cell always has enough rows, since it holds those of
-    `chosen`. The draw may share rows with `chosen`, as any random draw may. If `drawable` leaves a cell too few rows,
-    the rest is drawn from the nearest lengths of the same group, and when that is used up from other groups, those with
-    the same first label first.
+    Lengths are cut at the quartiles of the pool's lengths within the group; a cell always has enough rows, since it
+    holds those of `chosen`. The draw may share rows with `chosen`, as any random draw may. If `drawable` leaves a cell
+    too few rows, the rest is drawn from the nearest lengths of the same group, and when that is used up from other
+    groups, those with the same first label first.
 
     Args:
         ids: `n` ids of the pool.
         groups: `n` labels, or tuples of labels, the one that matters most first.
-        lengths: `(n,)` tokens, or null to match groups only.
+        lengths: `(n,)` tokens.
         chosen: Ids to match, part of `ids`.
-        k: Number of ids to draw.
         drawable: Ids that may be drawn; null for all.
         generator: Source of randomness.
 
     Raises:
-        SelectionError: Shapes differ, `chosen` is empty or holds unknown ids, or a cell is too small when k is larger
-            than `chosen`.
+        SelectionError: Shapes differ, `chosen` is empty or holds unknown ids, or fewer rows than it holds may be drawn.
     """
-    check_size(ids, k)
     if len(groups) != len(ids):
         sizes = f"{these(len(groups), 'label', 'labels')} for {these(len(ids), 'id', 'ids')}"
         raise SelectionError(f"groups: found {sizes}; give one per id")
-    cells = cells_of(ids, groups, None if lengths is None else column("lengths", lengths, len(ids)))
+    cells = cells_of(ids, groups, column("lengths", lengths, len(ids)))
     unknown = sorted(set(chosen) - set(ids))
     if unknown or not chosen:
         raise SelectionError(f"chosen: found {unknown[0] if unknown else 'nothing'!r}; give ids of the pool")
-    quota = largest_remainder(Counter(cells[row_id] for row_id in chosen), k)
+    quota = Counter(cells[row_id] for row_id in chosen)
+    stock: dict[Cell, list[str]] = {}
+    for row_id in sorted(ids):
+        if drawable is None or row_id in drawable:
+            stock.setdefault(cells[row_id], []).append(row_id)
     picked: list[str] = []
     short: list[Cell] = []
     for cell in sorted(quota):
-        members = sorted(row_id for row_id in ids if cells[row_id] == cell and (drawable is None or row_id in drawable))
-        if len(members) < quota[cell] and drawable is None:
-            raise SelectionError(
-                f"k: {k} needs {these(quota[cell], 'row', 'rows')} of group {', '.join(cell[0])!r}, which has "
-                f"{len(members):,}; lower k"
-            )
+        members = stock.get(cell, [])
         count = min(quota[cell], len(members))
         picked += [members[row] for row in generator.choice(len(members), count, replace=False)]
         short += [cell] * (quota[cell] - count)
@@ -189,11 +183,9 @@ def nearer(
     return tuple(rows)
 
 
-def cells_of(ids: Sequence[str], groups: Sequence[str | Group], lengths: NDArray[np.float64] | None) -> dict[str, Cell]:
-    """Id -> its group and its length quartile within the group, 0 without lengths."""
+def cells_of(ids: Sequence[str], groups: Sequence[str | Group], lengths: NDArray[np.float64]) -> dict[str, Cell]:
+    """Id -> its group and its length quartile within the group."""
     labels = [group if isinstance(group, tuple) else (group,) for group in groups]
-    if lengths is None:
-        return {row_id: (label, 0) for row_id, label in zip(ids, labels, strict=True)}
     by_group: dict[Group, list[float]] = {}
     for label, length in zip(labels, lengths, strict=True):
         by_group.setdefault(label, []).append(float(length))

@@ -90,8 +90,10 @@ def drawn(bounds: Limits, shares: Column, group: Rows, generator: np.random.Gene
     Raises:
         SelectionError: See `filled`.
     """
-    shuffled = generator.permutation(bounds.free)
-    orders = [iter(shuffled[group[shuffled] == number].tolist()) for number in range(len(shares))]
+    members: list[list[int]] = [[] for _ in shares]
+    for row in generator.permutation(bounds.free).tolist():
+        members[group[row]].append(row)
+    orders = [iter(rows) for rows in members]
     return filled(bounds, shares, group, lambda number, tally: next(filter(tally.fits, orders[number]), None))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from curator.recipe.verify import CURATED, RANDOM, RANDOM_CAPPED
 from curator.records import Selection
 from curator.selection.composition import POOL, Composition, compositions
-from curator.wording import at_least, number
+from curator.wording import at_least, number, of_the_gain
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,7 +91,7 @@ def certified(selection: Selection) -> str:
     if 0.0 < value <= bound:
         parts.append(f"at least {at_least(value / bound)} of the upper bound")
     if gap is not None:
-        parts.append(f"at least {at_least(1.0 - gap)} of the possible gain over random sets within the limits")
+        parts.append(of_the_gain(gap, "random sets within the limits"))
     return ", ".join(parts) or f"value {value:.4g}, upper bound {bound:.4g}"
 
 

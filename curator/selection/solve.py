@@ -13,7 +13,7 @@ from curator.neighbours import Graph
 from curator.recipe.select import DEFAULT_WEIGHT, OBJECTIVES
 from curator.records import Selection
 from curator.selection.caps import CapsGiven
-from curator.selection.certificate import random_mean, upper_bound
+from curator.selection.certificate import random_mean, rounding, upper_bound
 from curator.selection.floor import keep
 from curator.selection.greedy import follow, objective_value, penalties, pick
 from curator.selection.limits import Limits, Quotas, Tally, limits
@@ -69,12 +69,12 @@ def select(
         score: `(n,)`, larger is more similar to the tasks.
         k: Exact size. Exactly one of k and budget.
         ids: `n` distinct ids [default: row numbers]. Ties are broken by id; the order of rows changes nothing.
-        weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0.5, without coverage].
+        weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0, coverage alone].
         coverage: Instead of weight: the share of coverage to keep, in (0, 1]. The set is then the least similar one
             found among those that keep this share. Its lambda is `weight`, `parameters["floor"]` gives the share that
             was kept and its bound, and `frontier` has the sets that were tried. 0 is the coverage of random sets within
-            the same limits (the mean of 16), 1 that of the greedy set at lambda 0. Not for graph cut where it is not
-            monotone.
+            the same limits (the mean of 16), 1 that of coverage alone, the greedy set at lambda 0. Not for graph cut
+            where it is not monotone.
         prefer: With `coverage`: `dissimilar`, `similar` (the most similar set that keeps the share), or `none`
             (coverage alone).
         objective: The coverage term, one of those above.
@@ -193,9 +193,9 @@ def solve(
     random_value = random_mean(term, penalty, bounds, generator) if kept is None else kept.random_value
     gap = None if bound is None else max(0.0, bound - value)
     # The share of the possible gain over random sets that is not proven to be captured; undefined if the bound does not
-    # exceed the random sets' mean.
+    # exceed the random sets' mean by more than sums of the same rows differ in another order.
     relative = None
-    if bound is not None and gap is not None and bound - random_value > 0.0:
+    if bound is not None and gap is not None and bound - random_value > rounding(bound):
         relative = gap / (bound - random_value)
 
     tally = Tally(bounds)

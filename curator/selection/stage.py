@@ -119,7 +119,8 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
                                   vulnerable=vulnerable)  # fmt: skip
     notes = quotas.remarks(section, _labels(section, rows, traits), selection.ids, hazards_of(run.root),
                            many=recipe.pool.findings.many)  # fmt: skip
-    noted = remarks({each.set: each.refusals for each in compositions(rows, traits, scores, drawn)})
+    shares = {each.set: each.refusals for each in compositions(rows, traits, scores, drawn)}
+    noted = remarks(shares, composable=section.may_compose("refusal"))
     return {
         "representation": setting.representation,
         "weight": setting.weight,
@@ -200,6 +201,7 @@ def choose(
             include=section.include,
             exclude=section.exclude,
             closed=limited.closed,
+            grouped=_grouped(section),
             caps={**caps_of(section.answers, traits, vectors.ids), **_in_order(limited.caps, order)},
         )
         selection = solve(
@@ -229,6 +231,13 @@ def choose(
     if set(section.groupings) & {*TRAITS}:  # there may be as many labels as rows
         selection = replace(selection, group_counts={name: n for name, n in selection.group_counts.items() if n})
     return Chosen(problem, bounds, selection)
+
+
+def _grouped(section: Select) -> str:
+    """The setting that limits the rows of a group, as `explain` calls it."""
+    if section.within is None:
+        return "quota" if section.quotas is not None or section.vulnerable is None else "vulnerable"
+    return "within" if section.vulnerable is None else "within and vulnerable"
 
 
 def _in_order(caps: CapsGiven, order: Sequence[int]) -> CapsGiven:
@@ -375,7 +384,9 @@ def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits
     given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
     given |= {} if choice.best_draw is None else {BEST_RANDOM: choice.best_draw}
     seeds = {arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms}
+    barred = frozenset(recipe.select.exclude)  # none for a given set, which bars its own rows
     drawable = scores.ids if data.given is None else tuple(data.candidates["id"])
+    drawable = tuple(row_id for row_id in drawable if row_id not in barred)
     within = capped(curated)
     if within is not None and len(within(drawable)) >= len(selection.ids):
         seeds.setdefault(RANDOM_CAPPED, max(seeds.values()))
@@ -383,7 +394,7 @@ def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits
         rows, traits, scores, selection, seeds=seeds,
         mean_cosine=run.mean_cosine(_similar_by(run, choice.setting, scores)),
         budget=recipe.select.budget_tokens, given=given,
-        drawable=None if data.given is None else frozenset(drawable), seed=recipe.seed, capped=within,
+        drawable=frozenset(drawable) if data.given is not None or barred else None, seed=recipe.seed, capped=within,
     )  # fmt: skip
 
 

@@ -112,14 +112,25 @@ def narrowed(
         (label, kind) for row_id, label, kind in zip(ids, labels, kinds, strict=True) if row_id not in barred
     )
     strata = {label: least or 0 for label, (least, _) in quotas.items()}
-    inside = split(strata, {label: (stock[label, VULNERABLE], stock[label, RESISTANT]) for label in strata}, wanted)
+    must = {*section.include}
+    held = Counter((label, kind) for row_id, label, kind in zip(ids, labels, kinds, strict=True) if row_id in must)
+
+    def of_both(counts: Mapping[tuple[str | None, str], int]) -> dict[str, tuple[int, int]]:
+        return {label: (counts[label, VULNERABLE], counts[label, RESISTANT]) for label in strata}
+
+    inside = split(strata, of_both(stock), wanted, of_both(held))
     split_in_two = {f"{label}, {VULNERABLE}": inside[label] for label in strata}
     split_in_two |= {f"{label}, {RESISTANT}": size - inside[label] for label, size in strata.items()}
     both_labels = [f"{label}, {kind}" for label, kind in zip(labels, kinds, strict=True)]
     return Narrowed(both_labels, {label: (split_in_two[label],) * 2 for label in set(both_labels)}, {})
 
 
-def split(strata: Mapping[str, int], stock: Mapping[str, tuple[int, int]], wanted: int) -> dict[str, int]:
+def split(
+    strata: Mapping[str, int],
+    stock: Mapping[str, tuple[int, int]],
+    wanted: int,
+    included: Mapping[str, tuple[int, int]] | None = None,
+) -> dict[str, int]:
     """How many of each stratum's rows are vulnerable: `wanted` together, with shares of the strata as equal as
     possible.
 
@@ -130,17 +141,28 @@ def split(strata: Mapping[str, int], stock: Mapping[str, tuple[int, int]], wante
         strata: Label -> number of rows in the set.
         stock: Label -> number of vulnerable rows and of others that may be chosen.
         wanted: Number of vulnerable rows in the set.
+        included: Label -> number of vulnerable rows and of others that must be chosen; null for none.
 
     Raises:
         SelectionError: No such split exists.
     """
-    most = {label: min(size, stock[label][0]) for label, size in strata.items()}
-    counts = {label: max(0, size - stock[label][1]) for label, size in strata.items()}
+    must = included or dict.fromkeys(strata, (0, 0))
+    for label, size in strata.items():
+        if sum(must[label]) > size:
+            raise SelectionError(
+                f"include: names {these(sum(must[label]), 'row', 'rows')} of {label!r}, and within gives it {size:,}; "
+                "name fewer, or change within.shares"
+            )
+    most = {label: min(size - must[label][1], stock[label][0]) for label, size in strata.items()}
+    counts = {label: max(must[label][0], size - stock[label][1]) for label, size in strata.items()}
     least, largest = sum(counts.values()), sum(most.values())
     if not least <= wanted <= largest:
+        both = (
+            "the strata of within and include" if included and any(map(sum, must.values())) else "the strata of within"
+        )
         raise SelectionError(
-            f"vulnerable: share needs {these(wanted, 'vulnerable row', 'vulnerable rows')}, but the strata of within "
-            f"allow {least:,} to {largest:,}; change share or top, or name fewer groupings in within"
+            f"vulnerable: share needs {these(wanted, 'vulnerable row', 'vulnerable rows')}, but {both} allow {least:,} "
+            f"to {largest:,}; change share or top, or name fewer groupings in within"
         )
 
     def behind(label: str) -> tuple[float, str]:

@@ -288,7 +288,7 @@ def test_a_bank_of_which_nothing_was_scored_says_so(world, monkeypatch, tmp_path
 
 BANK = [
     "select.by=bank",
-    "select.weight=0.5",
+    "select.weight=null",
     "verify.pilot={bank: {mixtures: 6, draws: 0, candidates: 2, groupings: [opener, cluster]}, seeds: 1, "
     "share_of_probes: 0.4}",
     "verify.align.steps=2",

@@ -141,6 +141,9 @@ def test_draws_of_the_pilot_hold_what_the_curated_set_may_hold():
         found = drawn(rows, Select(budget_tokens=200), 30, np.random.default_rng(seed))
         assert 150 < sum(tokens[row_id] for row_id in found) <= 200
     assert found != drawn(rows, Select(budget_tokens=200), 30, np.random.default_rng(0))
+    out = [f"r{number:02d}" for number in range(40)]
+    assert set(drawn(rows, Select(k=20, exclude=out), 20, np.random.default_rng(0))) == {*tokens} - {*out}
+    assert not {*drawn(rows, Select(budget_tokens=200, exclude=out), 30, np.random.default_rng(0))} & {*out}
 
 
 @pytest.mark.parametrize("cost", ["before", "degenerate"])

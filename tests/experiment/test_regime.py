@@ -327,6 +327,7 @@ def key(*settings: str) -> str:
         ("verify.control=matched-random", True),
         ("judges.headline=phrases", True),
         ("select.k=21", True),
+        ("select.exclude=[r]", True),  # no draw holds what is excluded
         ("tasks.list.rows=41", True),
         ("seed=7", True),
         ("verify.regime.auto=true", False),  # a build takes over what `check --measure` found

@@ -21,7 +21,7 @@ from tests.small_run import recipe
 
 NOTHING = Path("no run here")
 BANK = "mixtures: 20, draws: 4, seeds: 2, candidates: 4"
-BY_BANK = ("select.by=bank", "select.weight=0.5", f"verify.pilot={{bank: {{{BANK}}}, seeds: 3}}")
+BY_BANK = ("select.by=bank", "select.weight=null", f"verify.pilot={{bank: {{{BANK}}}, seeds: 3}}")
 
 
 def test_a_bank_costs_a_training_of_each_set_and_seed_and_its_confirmation_comes_on_top() -> None:

@@ -422,7 +422,7 @@ def test_the_plan_tells_of_log_odds_only_where_they_are_asked_for() -> None:
     assert told() is None
     assert str(told(texts)).startswith("2 refusing and 1 complying openers, after every harmful probe")
     assert "at most 2 tokens, learned from the pilot" in str(told("select.weight=auto", "verify.log_odds=pilot"))
-    bank = ("select.by=bank", "select.weight=0.5")
+    bank = ("select.by=bank", "select.weight=null")
     assert "of every model of the bank and of the experiment." in str(told(*bank, texts))
     assert "of every model of the experiment. The bank runs before" in str(told(*bank, "verify.log_odds=pilot"))
     assert "loads every model once more" not in str(told(texts))

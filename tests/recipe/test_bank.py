@@ -11,7 +11,7 @@ from curator.recipe.bank import LEAST, Bank, affordable, seconds_of
 from curator.recipe.file import dump, parse
 from tests.small_run import recipe
 
-BY_BANK = ("select.by=bank", "select.weight=0.5")
+BY_BANK = ("select.by=bank", "select.weight=null")
 
 
 def test_a_recipe_by_a_bank_keeps_probes_for_it_and_survives_being_written_out() -> None:

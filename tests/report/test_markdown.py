@@ -354,10 +354,19 @@ def test_an_approximate_graph_is_told_with_its_recall(run, report):
     assert "recall" not in dict(summary(report))["selection"]
     graph = {**run.selection.parameters, "graph": "cells", "recall": 0.98273}
     told = dict(summary(run.report(selection=replace(run.selection, parameters=graph))))["selection"]
-    assert told.endswith("of the possible gain over random; neighbours found with recall 98.2%")
-    open_ended = replace(run.selection, parameters=graph, relative_gap=None)
+    assert told.endswith("of the possible gain over random sets; neighbours found with recall 98.2%")
+    open_ended = replace(run.selection, parameters=graph, bound=None, gap=None, relative_gap=None)
     told = dict(summary(run.report(selection=open_ended)))["selection"]
     assert told.endswith("no certificate; neighbours found with recall 98.2%")
+
+
+def test_a_set_that_is_certified_says_so_even_where_nothing_can_be_gained_over_random_sets(run):
+    def told(**changes):
+        return dict(summary(run.report(selection=replace(run.selection, **changes))))["selection"]
+
+    assert told(relative_gap=None).endswith(", and no set within the limits is better than random ones")
+    assert told(relative_gap=1.767).endswith("at least -76.7% of the possible gain over random sets, below their mean")
+    assert told(relative_gap=0.25).endswith("at least 75.0% of the possible gain over random sets")
 
 
 def test_control_characters_do_not_reach_the_terminal():

@@ -42,9 +42,10 @@ def test_low_and_high_similarity_take_the_ends_with_ties_by_id():
     assert arms.low_similarity([IDS[i] for i in p], score[p], 5) == arms.low_similarity(IDS, score, 5)
 
 
-def test_the_per_example_arm_breaks_ties_by_mean_cosine_then_id():
-    found = arms.per_example(["a", "b", "c", "d"], [-0.2, -0.5, -0.2, -0.2], [0.3, 0.9, 0.1, 0.1], 4)
-    assert found == ("b", "c", "d", "a")
+def test_each_end_breaks_ties_by_the_second_score_then_id():
+    ids, score, ties = ["a", "b", "c", "d"], [-0.2, -0.5, -0.2, -0.2], [0.3, 0.9, 0.1, 0.1]
+    assert arms.low_similarity(ids, score, 4, ties=ties) == ("b", "c", "d", "a")
+    assert arms.high_similarity(ids, score, 4, ties=ties) == ("a", "c", "d", "b")
 
 
 def test_full_is_every_row():
@@ -55,13 +56,14 @@ def test_every_built_in_arm_of_the_recipe_is_drawn_by_its_name():
     assert arms.DRAWS.keys() == set(ARMS)
 
 
-def drawn(aggregate="max", *, budget=None, drawable=None, seed=4):
+def drawn(aggregate="max", *, budget=None, drawable=None, rising=False, seed=4):
     """Every arm's sets at two seeds, from scores that are tied in fours."""
     scores = Scores(tuple(IDS), "s", np.arange(200) // 4 + 0.0, {}, {}, -1, 100, {"aggregate": aggregate})
     curated = select(np.eye(200, dtype=np.float32), np.arange(200.0), 20, ids=IDS)
     rows = pl.DataFrame({"id": IDS[::-1], "category": GROUPS[::-1], "tokens": LENGTHS[::-1]})
+    mean_cosine = np.arange(200.0) if rising else -np.arange(200.0)
     frame = arms.draw_arms(
-        rows, TRAITS, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
+        rows, TRAITS, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=mean_cosine,
         given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, capped=lambda order: order,
         seed=seed,
     )  # fmt: skip
@@ -137,10 +139,23 @@ def test_another_seed_of_the_recipe_draws_other_sets_at_every_seed():
     assert first["low-similarity", 0] == second["low-similarity", 0]
 
 
-def test_an_aggregate_of_many_ties_is_ordered_by_mean_cosine():
-    assert drawn("per-example")[1]["low-similarity", 0] == tuple(IDS[row] for row in (3, 2, 1, 0, 7, 6, 5, 4)) + tuple(
-        IDS[row] for four in range(2, 5) for row in range(4 * four + 3, 4 * four - 1, -1)
+def test_both_ends_of_an_aggregate_of_many_ties_are_ordered_by_mean_cosine():
+    _, sets = drawn("per-example")  # the mean cosine falls from each row to the next
+    assert sets["low-similarity", 0] == tuple(
+        IDS[row] for four in range(5) for row in range(4 * four + 3, 4 * four - 1, -1)
     )
+    assert sets["high-similarity", 0] == tuple(
+        IDS[row] for four in range(49, 44, -1) for row in range(4 * four, 4 * four + 4)
+    )
+
+
+def test_the_most_similar_rows_of_an_aggregate_of_many_ties_are_not_the_first_ids():
+    _, sets = drawn("per-example", rising=True)
+    assert sets["high-similarity", 0] == tuple(IDS[row] for row in range(199, 179, -1))
+    _, plain = drawn("max", rising=True)
+    assert plain["high-similarity", 0] != sets["high-similarity", 0]
+    score = dict(zip(IDS, range(200), strict=True))
+    assert sum(map(score.get, sets["high-matched", 0])) > sum(map(score.get, plain["high-matched", 0]))
 
 
 def test_controls_are_drawn_from_what_may_be_drawn_and_keep_a_budget():

@@ -309,5 +309,7 @@ def test_errors_name_the_cap_and_what_to_do():
     quotas, half = {0: (None, 2), 1: (None, 5)}, [None] * 6 + [1] * 6
     with pytest.raises(SelectionError, match=r"because of quotas and caps\['half'\].* lower k to at most 4"):
         select(x, score, 6, groups=openers, quotas=quotas, caps={"half": (half, 0.5)})
-    with pytest.raises(SelectionError, match="the minima need 4 rows beside include"):
+    with pytest.raises(
+        SelectionError, match=r"the minima need 4 rows beside include, but no more than 2 fit caps\['answer'\] \("
+    ):
         select(x, score, 4, groups=openers, quotas={0: (4, None)}, caps={"answer": ([0] * 6 + [1] * 6, 0.5)})

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curator.recipe.select import Select
 from curator.records import Scores, Vectors
 from curator.selection.arms import ARM_SCHEMA
 from curator.selection.composition import (
@@ -83,17 +84,40 @@ def test_coverage_is_the_mean_nearness_of_the_pools_rows_to_the_set():
 
 def test_a_set_of_few_refusals_and_ends_that_differ_in_kind_are_remarked():
     few = 0.8 * FEW_REFUSALS - 0.01
-    assert remarks({"pool": 0.8, "curated": few + 0.02, "low-similarity": 0.9, "high-similarity": 0.91 - APART}) == []
-    sentence, other = remarks({"pool": 0.8, "curated": 0.8, "low-similarity": 0.99, "high-similarity": few})
+    assert (
+        remarks(
+            {"pool": 0.8, "curated": few + 0.02, "low-similarity": 0.9, "high-similarity": 0.91 - APART},
+            composable=True,
+        )
+        == []
+    )
+    sentence, other = remarks(
+        {"pool": 0.8, "curated": 0.8, "low-similarity": 0.99, "high-similarity": few}, composable=True
+    )
     assert sentence == (
         "the arm `high-similarity` has a smaller share of refusals than the pool (63%, the pool 80%), so it teaches "
         "another kind of answer; the arm `high-matched` has the pool's share"
     )
     assert other.startswith("the arms `low-similarity` (99% of refusals) and `high-similarity` (63% of refusals)")
-    chosen = remarks({"pool": 0.8, "curated": 0.1})[0]
+    chosen = remarks({"pool": 0.8, "curated": 0.1}, composable=True)[0]
     assert chosen.startswith("the chosen set has a smaller share of refusals than the pool (10%, the pool 80%)")
     assert "select.within: [refusal]" in chosen
-    assert remarks({"pool": 0.05, "curated": 0.0}) == remarks({"pool": None, "curated": None}) == []
+    assert remarks({"pool": 0.8, "curated": 0.1}, composable=False) == [chosen.partition(";")[0]]
+    for shares in ({"pool": 0.05, "curated": 0.0}, {"pool": None, "curated": None}):
+        assert remarks(shares, composable=True) == []
+
+
+def test_a_composition_by_refusals_is_advised_only_where_a_recipe_may_have_it():
+    assert Select(k=3).may_compose("refusal")
+    assert Select(k=3, within=["length"]).may_compose("refusal")
+    stated = {"by": ["refusal"], "shares": {"refusal": {"refusal": 0.1, "other": 0.9}}}
+    for settings in (
+        {"data": {"file": "rows.jsonl"}},
+        {"budget_tokens": 300},
+        {"k": 3, "quotas": {"max": 2}},
+        {"k": 3, "within": stated},
+    ):
+        assert not Select(**settings).may_compose("refusal")
 
 
 def test_shares_of_refusals_are_those_of_the_compositions():

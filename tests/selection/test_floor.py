@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curator.errors import RecipeError, SelectionError
-from curator.recipe.select import DEFAULT_WEIGHT, Select
+from curator.recipe.select import Select, unchosen
 from curator.records import Selection
 from curator.run import Run as Folder
 from curator.run.files import load_selection
@@ -40,8 +40,8 @@ def test_the_set_keeps_the_floor_and_no_set_is_past_the_certified_ends(seed, n, 
     x, score = unit_rows(seed, n, copies=n // 4), np.random.default_rng(seed).standard_normal(n)
     found = select(x, score, k, coverage=coverage, prefer=prefer, neighbours=4)
     cover, z, facts = facility(x, 4), standard(score), found.parameters["floor"]
-    span = max(0.0, facts["most"] - facts["random"])
-    floor = facts["most"] - (1 - coverage) * span
+    alone = tried(found)[0].coverage
+    floor = alone - (1 - coverage) * max(0.0, alone - facts["random"])
     assert cover(tuple(found.indices)) >= floor - 2e-6
     assert facts["similarity"] == pytest.approx(z[found.indices].mean(), abs=1e-9)
     sign = SIGNS[prefer]
@@ -52,7 +52,7 @@ def test_the_set_keeps_the_floor_and_no_set_is_past_the_certified_ends(seed, n, 
     best = min((sign * near for value, near in every if value >= floor + 2e-6), default=np.inf)
     assert best >= sign * facts["similarity_bound"] - 2e-5
     if facts["share"] is not None:
-        assert facts["share"] >= coverage - 1e-6
+        assert max(point.share for point in tried(found)) == pytest.approx(1.0)
         assert facts["share_certified"] <= facts["share"] + 1e-9
     for point in tried(found):
         assert max(value - point.weight * near for value, near in every) <= point.bound + 2e-6
@@ -139,6 +139,17 @@ def test_every_monotone_objective_has_a_floor_with_all_limits(objective):
     assert sampled.parameters["floor"]["share"] >= 0.8 - 1e-9
 
 
+def test_a_set_that_covers_more_than_coverage_alone_is_the_most_found_and_no_share_is_above_it():
+    x, score = unit_rows(14, 12), np.random.default_rng(14).standard_normal(12)
+    found = select(x, score, 3, coverage=0.3, prefer="dissimilar", neighbours=4)
+    points, facts = tried(found), found.parameters["floor"]
+    chosen = next(point for point in points if point.chosen)
+    assert chosen.coverage > points[0].coverage + 0.01  # greedy at lambda 0 is not the best set
+    assert (facts["most"], facts["share"], chosen.share) == (chosen.coverage, 1.0, 1.0)
+    assert points[0].share == pytest.approx((points[0].coverage - facts["random"]) / (facts["most"] - facts["random"]))
+    assert facts["share_certified"] <= 1.0
+
+
 def test_where_no_set_covers_more_than_a_random_one_the_floor_excludes_none():
     x = np.tile(np.eye(2, dtype=np.float32)[0], (8, 1))
     found = select(x, np.arange(8.0), 3, coverage=0.9, prefer="dissimilar")
@@ -194,10 +205,11 @@ def test_a_recipe_says_a_weight_or_a_floor_and_without_both_a_floor_is_the_defau
     assert (unsaid.coverage, unsaid.prefer, unsaid.weight, unsaid.answers) == (0.9, "none", None, None)
     assert Select(k=3, weight=0.3).answers is Select(k=3, weight="auto").answers is None
     assert Select(k=3, by="bank").answers is None
-    assert (Select(data={"file": "a.jsonl"}).weight, Select(data={"file": "a.jsonl"}).answers) == (DEFAULT_WEIGHT, None)
+    assert (Select(data={"file": "a.jsonl"}).weight, Select(data={"file": "a.jsonl"}).answers) == (0.0, None)
     # Coverage that more rows can lower has no share to keep.
     cut = Select(k=3, objective="graph-cut", parameters={"theta": 0.6})
-    assert (cut.weight, cut.coverage) == (DEFAULT_WEIGHT, None)
+    assert (cut.weight, cut.coverage) == (0.0, None)
+    assert (Select(k=3, by="bank").weight, unchosen()["weight"]) == (0.0, 0.0)
     floor = Select(k=3, coverage=0.8)
     assert floor.weight is None
     assert Select.model_validate(floor.model_dump()) == floor

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from curator.errors import SelectionError
 from curator.selection.limits import limits
 from curator.selection.matched import matched_random
+from curator.selection.outcome import certified
 from curator.selection.problem import prepare
 from curator.selection.solve import solve
 
@@ -56,12 +57,24 @@ def test_the_set_that_greedy_picks_is_measured_as_greedy_does():
     assert again.gains.tolist() == picked.gains.tolist()
 
 
-def draw(chosen, drawable, groups, lengths, *, k=None, seed=0):
+def draw(chosen, drawable, groups, lengths, *, seed=0):
     ids = sorted(groups)
     return matched_random(
-        ids, [groups[one] for one in ids], [lengths[one] for one in ids], chosen, k=k or len(chosen),
+        ids, [groups[one] for one in ids], [lengths[one] for one in ids], chosen,
         drawable=frozenset(drawable), generator=np.random.default_rng(seed),
     )  # fmt: skip
+
+
+def test_a_set_is_measured_by_coverage_alone_and_one_below_random_sets_says_so():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((30, 6)).astype(np.float32)
+    x[:4] = x[0] + 0.01 * x[:4]  # four rows that hardly differ cover little
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    problem = prepare(x, rng.standard_normal(30), ids=[f"r{row:02}" for row in range(30)])
+    found = solve(problem, limits(problem, 4), given=problem.ids[:4])
+    assert found.weight == 0.0
+    assert found.value == pytest.approx(np.clip(x @ x[:4].T, 0, None).max(axis=1).mean(), abs=1e-6)
+    assert certified(found).endswith("random sets within the limits, below their mean")
 
 
 GROUPS = {f"p{n:02}": "red" if n < 10 else "blue" for n in range(20)} | {f"x{n}": "red" for n in range(4)}
@@ -89,7 +102,6 @@ def test_where_a_group_runs_short_the_nearest_lengths_and_then_other_groups_fill
 def test_without_a_limit_on_what_is_drawn_the_match_is_exact():
     chosen = [f"p{n:02}" for n in (0, 3, 5, 11, 12, 19)]
     ids = sorted(GROUPS)
-    found = matched_random(
-        ids, [GROUPS[one] for one in ids], None, chosen, k=6, generator=np.random.default_rng(1)
-    )  # fmt: skip
+    lengths = [LENGTHS[one] for one in ids]
+    found = matched_random(ids, [GROUPS[one] for one in ids], lengths, chosen, generator=np.random.default_rng(1))
     assert Counter(GROUPS[one] for one in found) == Counter(GROUPS[one] for one in chosen)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import SelectionError
-from curator.recipe.limits import Within
+from curator.recipe.limits import Quotas, Within
 from curator.recipe.select import Select
 from curator.records import Scores, Vectors
-from curator.selection.groups import composed, grouped, largest_remainder, named, strata
+from curator.selection.groups import composed, grouped, largest_remainder, named, stock_of, strata
 from curator.selection.stage import choose
 from tests.selection.selection_twins import facility, standard
 
@@ -220,9 +220,21 @@ def test_a_set_within_strata_is_certified_and_never_better_than_the_best_one(see
     assert selection.bound >= max(values.values()) - 1e-6
 
 
+def test_a_group_of_which_every_row_is_excluded_is_known_and_only_its_minimum_is_unmet():
+    stock = stock_of(pl.Series(["a", "b", "b", None]), pl.Series([False, True, True, True]))
+    assert stock == {"a": 0, "b": 2, None: 1}
+    assert Quotas(groups={"a": {"max": 0}}).unmet(stock, 2) == []
+    (unmet,) = Quotas(groups={"a": {"min": 1}}).unmet(stock, 2)
+    assert unmet == ("a", "min is 1 for category 'a', and none of its rows can be chosen; lower min")
+    assert Quotas(groups={"c": {"min": 1}}).unmet(stock, 2)[0][1].endswith("has category 'c'; found: a, b")
+
+
 def test_rows_that_must_be_in_and_do_not_fit_their_stratum_are_named():
     x = np.eye(12, dtype=np.float32)
     scores = Scores(tuple(IDS), "s", np.zeros(12), {}, {}, -1, 1)
     section = Select(k=3, weight=0.0, within=["category"], include=["r4", "r5"])
-    with pytest.raises(SelectionError, match=r"select\.include: names 2 rows of group 'b', whose max is 1"):
+    with pytest.raises(
+        SelectionError,
+        match=r"^select\.include: names 2 rows of 'b', and within gives it 1; name fewer, or change within",
+    ):
         choose(section, ROWS, Vectors(tuple(IDS), x, "made-up"), scores, weight=0.0, task_cover=None, seed=0)

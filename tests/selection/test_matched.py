@@ -16,7 +16,7 @@ from tests.selection.test_arms import BY_ID, GROUPS, IDS, LENGTHS, RNG
 
 def test_matched_random_keeps_the_groups_and_lengths_of_the_chosen_rows():
     chosen = [one for one in IDS if BY_ID[one][1] > 50][:30] + [one for one in IDS if BY_ID[one][1] < 50][:10]
-    drawn = matched_random(IDS, GROUPS, LENGTHS, chosen, k=40, generator=np.random.default_rng(1))
+    drawn = matched_random(IDS, GROUPS, LENGTHS, chosen, generator=np.random.default_rng(1))
     assert len(set(drawn)) == 40
     assert Counter(BY_ID[one][0] for one in drawn) == Counter(BY_ID[one][0] for one in chosen)
     share = np.mean([BY_ID[one][1] > 50 for one in drawn])
@@ -25,15 +25,9 @@ def test_matched_random_keeps_the_groups_and_lengths_of_the_chosen_rows():
     assert set(drawn) != set(chosen)
     p = np.random.default_rng(5).permutation(200)
     again = matched_random(
-        [IDS[i] for i in p], [GROUPS[i] for i in p], LENGTHS[p], chosen[::-1], k=40, generator=np.random.default_rng(1)
+        [IDS[i] for i in p], [GROUPS[i] for i in p], LENGTHS[p], chosen[::-1], generator=np.random.default_rng(1)
     )
     assert again == drawn
-
-
-def test_matched_random_without_lengths_scales_group_counts_to_another_k():
-    chosen = [one for one in IDS if BY_ID[one][0] == "a"][:9] + [one for one in IDS if BY_ID[one][0] == "b"][:6]
-    drawn = matched_random(IDS, GROUPS, None, chosen, k=10, generator=np.random.default_rng(1))
-    assert Counter(BY_ID[one][0] for one in drawn) == {"a": 6, "b": 4}
 
 
 def test_a_matched_draw_is_brought_near_a_number_of_tokens_within_its_cells():
@@ -55,7 +49,7 @@ def test_where_all_rows_are_alike_in_refusal_a_draw_is_that_of_categories_alone(
     drawable = None if seed % 2 else frozenset(IDS[20:])
     plain, paired = (
         matched_random(
-            IDS, groups, LENGTHS, chosen, k=30, drawable=drawable, generator=np.random.default_rng(seed)
+            IDS, groups, LENGTHS, chosen, drawable=drawable, generator=np.random.default_rng(seed)
         )
         for groups in (names, [("refusal", name) for name in names])
     )  # fmt: skip
@@ -66,11 +60,11 @@ def test_a_draw_matches_refusals_and_runs_short_into_other_categories_before_oth
     ids = [f"r{number:02}" for number in range(24)]
     groups = [("refusal", "a")] * 4 + [("refusal", "b")] * 8 + [("other", "a")] * 12
     chosen = ids[:3] + ids[12:14]
-    drawn = matched_random(ids, groups, None, chosen, k=5, generator=np.random.default_rng(0))
+    drawn = matched_random(ids, groups, np.zeros(24), chosen, generator=np.random.default_rng(0))
     by_id = dict(zip(ids, groups, strict=True))
     assert Counter(by_id[row_id] for row_id in drawn) == {("refusal", "a"): 3, ("other", "a"): 2}
     few = frozenset(ids[3:])  # one refusal of category a is left
-    drawn = matched_random(ids, groups, None, chosen, k=5, drawable=few, generator=np.random.default_rng(0))
+    drawn = matched_random(ids, groups, np.zeros(24), chosen, drawable=few, generator=np.random.default_rng(0))
     assert Counter(by_id[row_id] for row_id in drawn) == {("refusal", "a"): 1, ("refusal", "b"): 2, ("other", "a"): 2}
 
 
@@ -118,10 +112,8 @@ def test_every_beginning_of_an_interleaved_order_has_about_the_composition_of_th
 
 def test_wrong_input_is_named():
     with pytest.raises(SelectionError, match="chosen: found 'zz'"):
-        matched_random(IDS, GROUPS, None, ["zz"], k=1, generator=RNG)
+        matched_random(IDS, GROUPS, LENGTHS, ["zz"], generator=RNG)
     with pytest.raises(SelectionError, match="groups: found 1 label for 200 ids"):
-        matched_random(IDS, ["a"], None, IDS[:2], k=2, generator=RNG)
-    with pytest.raises(SelectionError, match="needs 40 rows of group 'x', which has 5; lower k"):
-        matched_random(IDS, ["x"] * 5 + ["y"] * 195, None, IDS[:5], k=40, generator=RNG)
+        matched_random(IDS, ["a"], LENGTHS, IDS[:2], generator=RNG)
     with pytest.raises(SelectionError, match="k: found 201; it must be a whole number from 1 to 200"):
         within_strata(tuple(IDS), dict.fromkeys(IDS, ("x",)), 201)

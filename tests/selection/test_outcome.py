@@ -61,6 +61,10 @@ def test_how_near_the_best_it_is_says_of_what_each_share_is() -> None:
     assert certified(lower) == gain
     # What is proven is rounded down.
     assert "at least 46.9% of the possible gain" in certified(replace(chosen, relative_gap=0.5304))
+    # A set that was given can be worse than random ones.
+    worse = certified(replace(chosen, relative_gap=1.767))
+    assert worse.endswith("at least -76.7% of the possible gain over random sets within the limits, below their mean")
+    assert "below" not in certified(chosen)
     assert certified(replace(chosen, bound=None, gap=None, relative_gap=None)) == "no certificate"
 
 

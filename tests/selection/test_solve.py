@@ -286,3 +286,19 @@ def test_help_shows_the_signature_and_lists_every_objective_with_its_parameters(
             assert f"`{parameter}` {sign} 0 [default: {settings_of.default:g}]" in entry
     for name in inspect.signature(select).parameters:
         assert name in shown.partition("Args:")[2]
+
+
+@pytest.mark.parametrize("settings", [{}, {"objective": "graph-cut", "parameters": {"theta": 1.0}}])
+def test_without_a_weight_rows_are_chosen_by_coverage_alone(settings):
+    x, score = unit_rows(5, 40), np.random.default_rng(5).standard_normal(40)
+    said, unsaid = select(x, score, 6, weight=0.0, **settings), select(x, score, 6, **settings)
+    assert (unsaid.weight, unsaid.ids, unsaid.value) == (0.0, said.ids, said.value)
+    assert unsaid.ids == select(x, -score, 6, **settings).ids
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_every_row_is_chosen_rounding_makes_no_share_of_the_gain(seed):
+    x = unit_rows(seed, 9)
+    found = select(x, np.random.default_rng(seed).standard_normal(9), 9, weight=0.3)
+    assert found.bound == pytest.approx(found.value)
+    assert found.relative_gap is None

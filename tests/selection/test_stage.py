@@ -207,6 +207,21 @@ def test_include_and_exclude_name_rows_of_the_pool(run: Run) -> None:
     assert len(found.ids) == 20
 
 
+def test_no_control_holds_a_row_that_the_recipe_excludes(run: Run) -> None:
+    arms = ("random", "matched-random", "random-capped", "low-similarity", "high-similarity", "low-matched", "full")
+    settings = [f"verify.arms=[curated, {', '.join(arms)}]", "select.answers={max_same: 0.05, max_opener: 0.1}"]
+    run.choose(*settings)
+    before = load_frame(run.root / "4-select" / "arms.parquet")
+    out = sorted({one for arm in arms if arm != "full" for one in before.filter(arm=arm)["id"].head(3)})
+    run.choose(*settings, f"select.exclude={out}")
+    after = load_frame(run.root / "4-select" / "arms.parquet")
+    assert set(after["arm"]) == {"curated", *arms}
+    assert not set(after["id"]) & set(out)
+    assert set(after.filter(arm="full")["id"]) == set(run.rows["id"]) - set(out)
+    sizes = after.group_by("arm", "seed").len().filter(pl.col("arm") != "full")
+    assert set(sizes["len"]) == {20}
+
+
 def test_a_token_budget_is_kept_and_used_up(run: Run) -> None:
     text = run.build("select.k=null", "select.budget_tokens=150", "select.weight=0")
     found = load_selection(run.root / "4-select")

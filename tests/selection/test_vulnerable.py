@@ -69,16 +69,20 @@ BESIDE: dict[str, dict[str, Any]] = {
     "quotas": {"quotas": {"groups": {"a": {"max": 2}}}},
     "quotas of minima": {"quotas": {"min": 2}},
     "include": {"include": ["r01", "r04"], "exclude": ["r10"]},
+    "within and include": {"within": ["category"], "include": ["r08"]},
 }
 
 
 # Of 3 rows of category a and 2 of b, how many are vulnerable: as near to equal shares as whole rows can be.
 CELLS = {0: {}, 1: {"a": 1}, 3: {"a": 2, "b": 1}, 4: {"a": 2, "b": 2}}
+WITH_R08 = {**CELLS, 1: {"b": 1}}
 
 
 @pytest.mark.parametrize("beside", BESIDE)
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.8])
 def test_the_share_is_exact_and_no_set_within_the_limits_is_above_the_bound(beside: str, share: float) -> None:
+    parts = WITH_R08 if beside == "within and include" else CELLS
+
     def allowed(rows: tuple[int, ...]) -> bool:
         ids = {IDS[row] for row in rows}
         categories = Counter(ROWS["category"][row] for row in rows)
@@ -87,10 +91,11 @@ def test_the_share_is_exact_and_no_set_within_the_limits_is_above_the_bound(besi
         return (
             len(ids & VULNERABLE) == round(share * 5)
             and ("answers" not in beside or max(openers.values()) <= 2)
-            and ("within" not in beside or (categories == {"a": 3, "b": 2} and cells == CELLS[round(share * 5)]))
+            and ("within" not in beside or (categories == {"a": 3, "b": 2} and cells == parts[round(share * 5)]))
             and (beside != "quotas" or categories["a"] <= 2)
             and (beside != "quotas of minima" or min(categories["a"], categories["b"]) >= 2)
             and (beside != "include" or ({"r01", "r04"} <= ids and "r10" not in ids))
+            and (beside != "within and include" or "r08" in ids)
         )
 
     sets = [rows for rows in combinations(range(12), 5) if allowed(rows)]
@@ -123,13 +128,24 @@ def test_alone_it_is_certified_as_quotas_are_and_changes_the_set() -> None:
     assert all(kind == ("vulnerable" if row in VULNERABLE else "not vulnerable") for row, kind in barred.items())
 
 
-def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
+def test_the_limit_that_keeps_a_row_out_is_told_by_the_recipes_setting() -> None:
     found, *_ = chosen(1, k=5, vulnerable={"share": 0.4}, quotas={"max": 5})
     frames = explain(*found)
     outside = sorted(VULNERABLE - set(found.selection.ids))[0]
     assert "The set already has its share of vulnerable rows." in why(*frames, outside)
     other = sorted(set(IDS) - VULNERABLE - set(found.selection.ids))[0]
     assert "its share of rows that are not vulnerable" in why(*frames, other)
+    for settings, words in (
+        ({"within": ["category"]}, "Its group already has the rows that within gives it."),
+        (
+            {"within": ["category"], "vulnerable": {"share": 0.4}},
+            "Its group already has the rows that within and vulnerable together give it.",
+        ),
+        ({"quotas": {"max": 2}}, "Its group already has the most rows that its quota allows."),
+    ):
+        full, *_ = chosen(1, k=4, **settings)
+        frames = explain(*full)
+        assert any(why(*frames, row_id).endswith(words) for row_id in frames[1]["id"])
     none, *_ = chosen(1, k=5, vulnerable={"share": 0.0}, quotas={"max": 5}, exclude=["r03"])
     frames = explain(*none)
     assert why(*frames, "r00").endswith("The set already has its share of vulnerable rows.")
@@ -177,8 +193,15 @@ def test_the_largest_size_beside_quotas_is_named_with_the_recipes_key(share: flo
             {"exclude": ["r00", "r03", "r04"]},
             "select.vulnerable: of rows that are vulnerable, min is 4, but only 2 rows",
         ),
-        ({"include": ["r01", "r02"]}, r"select\.include: names 2 rows of group 'not vulnerable', whose max is 1"),
-        ({"answers": {"max_same": None, "max_opener": 0.2}, "exclude": ["r10"]}, r"select\.vulnerable"),
+        (
+            {"include": ["r01", "r02"]},
+            r"^select\.include: names 2 rows that are not vulnerable, and vulnerable\.share allows 1; name fewer, or",
+        ),
+        (
+            {"answers": {"max_same": None, "max_opener": 0.2}, "exclude": ["r10"]},
+            r"^select\.vulnerable: share and top need 5 rows beside include, but no more than \d fit "
+            r"select\.answers\.max_opener \(share 0\.2, at most 1 row of one label\); change share or top, or raise",
+        ),
         ({"within": ["category"], "exclude": ["r08"]}, r"select\.vulnerable: share needs 5 .* allow 0 to 4"),
         ({"quotas": {"groups": {"b": {"max": 0}}}}, r"select\.vulnerable"),
     ],
@@ -203,6 +226,19 @@ def test_strata_have_about_equal_shares_of_vulnerable_rows() -> None:
     assert split({"a": 0, "b": 2}, {"a": (0, 0), "b": (1, 1)}, 1) == {"a": 0, "b": 1}
     with pytest.raises(SelectionError, match="allow 5 to 7"):
         split({"a": 10, "b": 6}, {"a": (1, 20), "b": (6, 1)}, 4)
+
+
+def test_strata_leave_room_for_the_rows_that_must_be_in_them() -> None:
+    stock = {"a": (4, 4), "b": (4, 4)}
+    assert split({"a": 3, "b": 2}, stock, 1) == {"a": 1, "b": 0}
+    assert split({"a": 3, "b": 2}, stock, 1, {"a": (0, 0), "b": (1, 0)}) == {"a": 0, "b": 1}
+    assert split({"a": 3, "b": 2}, stock, 3, {"a": (0, 2), "b": (0, 0)}) == {"a": 1, "b": 2}
+    with pytest.raises(
+        SelectionError, match="3 vulnerable rows, but the strata of within and include allow 0 to 2; ch"
+    ):
+        split({"a": 3, "b": 2}, stock, 3, {"a": (0, 2), "b": (0, 1)})
+    with pytest.raises(SelectionError, match="include: names 3 rows of 'b', and within gives it 2; name fewer, or ch"):
+        split({"a": 3, "b": 2}, stock, 1, {"a": (0, 0), "b": (1, 2)})
 
 
 WRONG = [
