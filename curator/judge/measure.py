@@ -262,6 +262,25 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
     return rows
 
 
+def refuse_others(path: Path) -> None:
+    """Refuses to overwrite a file that is not a measurement of `store`, such as the labels themselves.
+
+    Raises:
+        RunError: There is such a file.
+    """
+    if not path.exists():
+        return
+    try:
+        stored = read_json(path)
+    except RunError:
+        stored = None
+    if not (isinstance(stored, dict) and {"version", "labels", "judges"} <= stored.keys()):
+        raise RunError(
+            f"--store {path}: already exists, and is not a measurement that this command wrote; choose another name, "
+            "or remove it first"
+        )
+
+
 def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
     """Writes each judge's counts, sensitivity and specificity with their outcome, the labels' hash, the exact revision
     of the judge's model and the key of the run's answers.
