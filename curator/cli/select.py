@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from curator.cli.build import opening, set_option
-from curator.errors import RecipeError
-
-if TYPE_CHECKING:
-    from curator.recipe import Recipe
 
 JSONL = ".jsonl"
 
@@ -40,7 +35,7 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     from curator.cli.progress import Terminal
     from curator.cli.show import print_choice
     from curator.pipeline import select as run
-    from curator.publish.unverified import NOT_VERIFIED, write_rows
+    from curator.publish.unverified import NOT_VERIFIED, refuse_read, write_rows
     from curator.recipe.file import read
     from curator.recipe.unverified import require_untrained
     from curator.run.readers import unverified_folder
@@ -53,7 +48,7 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     chosen = read(recipe, settings, whole=False)
     require_untrained(chosen)
     if file is not None:
-        _refuse_source(file, recipe, chosen)
+        refuse_read(file, chosen, recipe)
     root = out or Path("outputs") / chosen.name
     with Terminal() as terminal:
         terminal.say(opening(chosen))
@@ -69,13 +64,3 @@ def _needs(missing: tuple[str, ...]) -> str:
     from curator.recipe.unverified import listed
 
     return f" (first add {listed(missing)} to the recipe)" if missing else ""
-
-
-def _refuse_source(file: Path, path: Path, recipe: Recipe) -> None:
-    """Refuses to overwrite what the recipe reads."""
-    from curator.recipe.inputs import sources
-    from curator.recipe.package import path_of
-
-    read = [path, *(Path(path_of(source.file)).expanduser() for source in sources(recipe) if source.file is not None)]
-    if any(file.resolve() == each.resolve() for each in read):
-        raise RecipeError(f"--rows {file}: the recipe reads this file; name another one")

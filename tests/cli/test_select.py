@@ -84,6 +84,8 @@ def test_what_the_recipe_reads_is_not_written_over(tmp_path: Path) -> None:
     for name in (pool, file):
         with pytest.raises(RecipeError, match="the recipe reads this file"):
             ran("select", file, "--rows", name)
+        with pytest.raises(RecipeError, match="the recipe reads this file"):
+            curator.select_rows(file, out=tmp_path / "run", rows=name)
     assert pool.read_text() == "{}\n"
 
 
