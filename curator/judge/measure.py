@@ -351,7 +351,7 @@ def read_stored(judge: Judge, file: str, revision: str | None) -> dict[str, Any]
     again = "write it with `curator judge measure --store`"
     if not path.is_file():
         raise JudgeError(f"{key}: no file {file}; {again}")
-    stored = read_json(path)
+    stored = read_json(path, again)
     if not isinstance(stored, dict) or stored.get("version") != VERSION or not isinstance(stored.get("judges"), list):
         raise JudgeError(f"{key}: {file} has no measured judges of version {VERSION}; {again}")
     same = [entry for entry in stored["judges"] if entry["settings"] == judge.comparable()]

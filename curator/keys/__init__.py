@@ -31,7 +31,7 @@ from curator.recipe.source import Source
 from curator.recipe.sweep import settings_by_name
 from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, Looks, Thresholds
 from curator.run import STAGES
-from curator.run.folder import key_of, read_json, write_json
+from curator.run.folder import AGAIN, key_of, read_json, write_json
 from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
@@ -150,7 +150,7 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | 
         DataError: A file is missing or cannot be read.
     """
     path = root / IDENTITIES
-    known = read_json(path) if path.exists() else {}
+    known = read_json(path, AGAIN) if path.exists() else {}
     identities = {}
     for source in sources(recipe):
         name = source_name(source)
@@ -175,14 +175,14 @@ def _chosen_dtype(recipe: Recipe, root: Path, shelf: Path | None = None) -> str:
     differently the next time.
     """
     path, model = root / DTYPE, recipe.model
-    known = read_json(path) if path.exists() else {}
+    known = read_json(path, AGAIN) if path.exists() else {}
     asked = {"model": model.id, "asked": model.dtype}
     if {name: known.get(name) for name in asked} != asked:
         # A machine without a GPU is recognised before torch is loaded.
         where = device_of(recipe.engine) if recipe.engine.kind == "ray" or has_gpu() else "cpu"
         common = None if shelf is None else shelf / f"{key_of(asked, model.revision, where)}-{DTYPE}"
         if common is not None and common.exists():
-            known = read_json(common)
+            known = read_json(common, AGAIN)
         else:
             choice = chosen(model.dtype, model.id, where=where, revision=model.revision)
             known = {**asked, **choice._asdict()}

@@ -34,7 +34,7 @@ def refuse_read(file: Path, recipe: Recipe, written: Path | None = None) -> None
     read = [Path(path_of(source.file)).expanduser() for source in sources(recipe) if source.file is not None]
     read += [] if written is None else [written]
     if any(file.resolve() == each.resolve() for each in read):
-        raise RecipeError(f"{file}: the rows cannot be written there, since the recipe reads this file; name another one")
+        raise RecipeError(f"{file}: cannot hold the rows, because the recipe reads this file; name another one")
 
 
 def write_rows(root: Path, file: Path) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.run import keys_of, names
-from curator.run.folder import finished, key_of, read_json
+from curator.run.folder import AGAIN, finished, key_of, read_json
 from curator.run.names import FOLDERS
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def unverified_folder(root: Path) -> Path | None:
         RunError: `root` is not a run folder.
     """
     stages, done = keys_of(root), finished(root / names.UNVERIFIED)
-    current = done is not None and done["key"] == key_of_rows(stages, read_json(root / names.KEYS)["name"])
+    current = done is not None and done["key"] == key_of_rows(stages, read_json(root / names.KEYS, AGAIN)["name"])
     return root / names.UNVERIFIED / names.DATASET if current else None
 
 
