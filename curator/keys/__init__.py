@@ -22,7 +22,7 @@ from curator.model.dtype import chosen
 from curator.provenance import file_identity, folder_identity, has_gpu
 from curator.recipe import Instruction, Recipe, embedders_of, scores_of, share, steps_taken
 from curator.recipe.halves import alignments_of, scores_of_models
-from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
+from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources, template_text
 from curator.recipe.package import path_of
 from curator.recipe.refusals import refusal_judge
 from curator.recipe.score import decides
@@ -148,6 +148,7 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | 
 
     Raises:
         DataError: A file is missing or cannot be read.
+        RecipeError: The chat template cannot be read as text.
     """
     path = root / IDENTITIES
     known = read_json(path, AGAIN) if path.exists() else {}
@@ -157,7 +158,7 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | 
         identities[name] = fingerprint(source, base, known.get(name))
     write_json(path, identities)
     file, folder = Path(path_of(recipe.model.chat_template or "")), Path(path_of(recipe.model.id))
-    template = file.read_text(encoding="utf-8") if file.is_file() else None
+    template = template_text(file) if file.is_file() else None
     texts = [template or ""] if recipe.model.chat_template else templates_in(folder)
     return Inputs(
         base=base,
@@ -399,7 +400,8 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
     return (
         (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
         [judge_settings(judge) for judge in judges.panel],
-        [file.read_text(encoding="utf-8") for file in metric_files(recipe, inputs.base)],
+        # Python reads other encodings too, if the file names its own.
+        [file.read_text(encoding="utf-8", errors="backslashreplace") for file in metric_files(recipe, inputs.base)],
         *([without] if without else []),
         *reasoning_part(judges.reasoning),
     )
