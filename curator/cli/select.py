@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -57,7 +58,9 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     if file is not None:
         click.echo(f"Rows: {file} ({these(write_rows(root, file), 'line', 'lines')})")
     click.echo(f"Data set: {unverified_folder(root)}")
-    click.echo(f"{NOT_VERIFIED} To verify it: curator build {recipe} --out {root}{_needs(chosen.lacks)}")
+    words = ["curator", "build", str(recipe), "--out", str(root)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    click.echo(f"{NOT_VERIFIED} To verify it: {shlex.join(words)}{_needs(chosen.lacks)}")
 
 
 def _needs(missing: tuple[str, ...]) -> str:
