@@ -105,8 +105,8 @@ def _read_as(role: str) -> tuple[str, ...]:
     """The names under which stage `pool` may have read the rows of a role."""
     pool, (part, _, task) = ("pool", "given"), role.partition(" ")
     if part in names.TASK_PARTS:
-        own = f"{part} of {task}"
-        return (own, *pool) if part == "defence" else (own, f"task {task}")  # a defence may take rows of the pool
+        others = pool if part == "defence" else (f"task {task}",)  # a defence may take rows of the pool
+        return f"{part} of {task}", *others
     probes = {"harmful": "harmful probes", "pilot": "harmful probes", "benign": "benign probes"}
     return pool if role == "pool" else (probes.get(role, role),)
 
