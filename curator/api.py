@@ -297,13 +297,15 @@ def select_rows(
         rows: A file for the chosen rows as JSON lines with a `messages` list each; null for none.
 
     Raises:
-        RecipeError: The recipe trains models before rows are chosen.
+        RecipeError: The recipe trains models before rows are chosen, or reads the file `rows`.
         CuratorError: See `build`.
     """
     from curator.pipeline import select as run
-    from curator.publish.unverified import write_rows
+    from curator.publish.unverified import refuse_read, write_rows
 
     resolved = _resolved(recipe, settings, whole=False)
+    if rows is not None:
+        refuse_read(Path(rows), resolved, Path(recipe) if isinstance(recipe, str | Path) else None)
     root = Path(out) if out is not None else Path("outputs") / resolved.name
     with _listening(progress) as listener:
         run(resolved, root, progress=listener)

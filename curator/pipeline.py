@@ -178,6 +178,12 @@ def make_stage(run: Run, stage: str, keys: Mapping[str, str]) -> Made:
     """One stage, made or kept."""
     folder = run.folder(stage)
     shelf = run.shelf / folder.name if run.shelf is not None and stage in SHARED else None
-    made = make(folder, keys[stage], partial(WORK[stage], run), grid=stage in GRIDS, shelf=shelf)
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        if stage != "base":
+            experiment.relocate(run)
+        return WORK[stage](run, folder)
+
+    made = make(folder, keys[stage], work, grid=stage in GRIDS, shelf=shelf)
     run.progress.finished(stage, made)
     return made

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from curator.errors import RecipeError
 from curator.keys import (
     AFTER,
     VERSIONS,
@@ -628,6 +629,19 @@ def test_a_template_inside_a_package_counts_by_its_text(here: Path, monkeypatch:
         (package / "t.jinja").write_text(text)
         parts.append(_representations(recipe))
     assert parts[0] != parts[1]
+
+
+def test_files_in_another_encoding_end_no_run_with_a_bug(here: Path) -> None:
+    recipe = read(Path("recipe.yaml"))
+    text = "# -*- coding: latin-1 -*-\n# %s\ndef first(answer, reference): return 1.0\n"
+    keys = []
+    for letter in "\u00e9\u00e8":
+        (here / "metric.py").write_text(text % letter, encoding="latin-1")
+        keys.append(stage_keys(recipe, inputs_of(recipe, here / "run"))["judge"])
+    assert keys[0] != keys[1]
+    (here / "template.jinja").write_bytes(b"\xff{{ messages }}")
+    with pytest.raises(RecipeError, match=r"model\.chat_template: template\.jinja cannot be read \(it is not UTF-8\)"):
+        inputs_of(recipe, here / "run")
 
 
 def test_runs_that_share_a_shelf_share_a_dtype_that_was_measured(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,16 +172,21 @@ def own_folder(corpus: str, outputs: Path = Path("outputs")) -> Path:
     there.
     """
     folders = (outputs / f"audit-{stem(corpus)}{(number and f'-{number}') or ''}" for number in (0, *range(2, 10**6)))
-    return next(folder for folder in folders if _audited(folder) in (None, corpus))
+    return next(folder for folder in folders if _audited(folder) in (None, _normal(corpus)))
 
 
 def _audited(folder: Path) -> str | None:
     """The corpus whose audit a folder holds, as it was named; null if there is none."""
     try:
         corpus = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["corpus"]
-        return str(corpus["file"]) if corpus.get("file") else f"hub:{corpus['hub']}"
+        return _normal(str(corpus.get("named") or corpus.get("file") or f"hub:{corpus['hub']}"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _normal(corpus: str) -> str:
+    """`./x.jsonl` is `x.jsonl`; the name of a data set is left as it is."""
+    return corpus if corpus.startswith(("hub:", "sandbox:")) else os.path.normpath(corpus)
 
 
 def _code(report: Audit, fail_on: str | None) -> int:

@@ -14,6 +14,8 @@ DISTRIBUTION = "alignment-curator"
 """curator's name for pip."""
 SETTINGS = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "RAY_ADDRESS")
 """Variables of the environment that change what a build does. None of them holds a secret."""
+PLACES = ("HF_HOME", "RAY_ADDRESS")
+"""Those that name a folder or a host, of which only that they are set is printed."""
 EXTRAS = ("bitsandbytes", "gguf", "ray", "vllm")
 """Packages that some recipes need and that are not installed with the tool."""
 
@@ -36,8 +38,7 @@ def env() -> None:
         "memory": f"{here['memory_gib']:.1f} GiB",
         "gpus": gpus() if gpu_count() else "none",
         **packages(),
-        **{name: os.environ[name] for name in SETTINGS if name in os.environ and name != "HF_HOME"},
-        **({"HF_HOME": "set"} if "HF_HOME" in os.environ else {}),
+        **{name: "set" if name in PLACES else os.environ[name] for name in SETTINGS if name in os.environ},
     }
     width = max(len(name) for name in lines)
     click.echo("\n".join(f"| {name:{width}} | {value} |" for name, value in lines.items()))

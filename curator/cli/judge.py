@@ -139,9 +139,11 @@ def measure(
     guard:ID, classifier:ID, embedding:FOLDER and a mapping as in a recipe. A judge that was fitted to these answers is
     measured by its cross-validation.
     """
-    from curator.judge.measure import COLUMN, figures, judge_labels, pairs, store
+    from curator.judge.measure import COLUMN, figures, judge_labels, pairs, refuse_others, store
     from curator.judge.measure import as_json as plain
 
+    if to is not None:
+        refuse_others(to)
     columns = [name.removeprefix(COLUMN) for name in judges if name.startswith(COLUMN)] + (["id"] if run else [])
     labels = _read(options, outcome=outcome, columns=columns, label=outcome if run else "label")
     judged, arms = judge_labels(labels, judges, run)

@@ -80,14 +80,14 @@ def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
         RunError: The stage `pool` is not finished (or `select`, if `wanted` is empty), or a name matches nothing.
     """
     from curator.run.files import load_frame
-    from curator.run.readers import explanations, pool_findings, role_files, sources_by_label, to_continue
+    from curator.run.readers import explanations, pool_findings, role_files, sources_by_role, to_continue
 
     keys_of(root)
     for stage in ("pool",) if wanted else ("pool", "select"):
         if current(root, stage) is None:
             raise RunError(f"{root}: the stage `{stage}` is not finished; {to_continue(root, stage)}")
     frames = {role: load_frame(path) for role, path in role_files(root).items()}
-    names = sources_by_label(root)
+    names = sources_by_role(root)
     if not wanted:
         chosen = explanations(root)[0]["id"].to_list()
         return _rows("pool", frames["pool"], chosen, names, with_text)
@@ -155,13 +155,15 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
     ]
 
 
-def _rows(role: str, frame: pl.DataFrame, ids: Iterable[str], names: Mapping[str, str], with_text: bool) -> list[Row]:
+def _rows(
+    role: str, frame: pl.DataFrame, ids: Iterable[str], names: Mapping[tuple[str, str], str], with_text: bool
+) -> list[Row]:
     by_id = {row["id"]: row for row in frame.filter(frame["id"].is_in(list(ids))).iter_rows(named=True)}
     return [
         Row(
             row["id"],
             role,
-            names.get(row["source"], row["source"]),
+            names.get((role, row["source"]), row["source"]),
             row.get("line"),
             row["category"],
             _text(row["messages"]) if with_text else None,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from curator.cli.build import opening, set_option
-from curator.errors import RecipeError
-
-if TYPE_CHECKING:
-    from curator.recipe import Recipe
 
 JSONL = ".jsonl"
 
@@ -40,7 +36,7 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     from curator.cli.progress import Terminal
     from curator.cli.show import print_choice
     from curator.pipeline import select as run
-    from curator.publish.unverified import NOT_VERIFIED, write_rows
+    from curator.publish.unverified import NOT_VERIFIED, refuse_read, write_rows
     from curator.recipe.file import read
     from curator.recipe.unverified import require_untrained
     from curator.run.readers import unverified_folder
@@ -53,7 +49,7 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     chosen = read(recipe, settings, whole=False)
     require_untrained(chosen)
     if file is not None:
-        _refuse_source(file, recipe, chosen)
+        refuse_read(file, chosen, recipe)
     root = out or Path("outputs") / chosen.name
     with Terminal() as terminal:
         terminal.say(opening(chosen))
@@ -62,20 +58,12 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     if file is not None:
         click.echo(f"Rows: {file} ({these(write_rows(root, file), 'line', 'lines')})")
     click.echo(f"Data set: {unverified_folder(root)}")
-    click.echo(f"{NOT_VERIFIED} To verify it: curator build {recipe} --out {root}{_needs(chosen.lacks)}")
+    words = ["curator", "build", str(recipe), "--out", str(root)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    click.echo(f"{NOT_VERIFIED} To verify it: {shlex.join(words)}{_needs(chosen.lacks)}")
 
 
 def _needs(missing: tuple[str, ...]) -> str:
     from curator.recipe.unverified import listed
 
     return f" (first add {listed(missing)} to the recipe)" if missing else ""
-
-
-def _refuse_source(file: Path, path: Path, recipe: Recipe) -> None:
-    """Refuses to overwrite what the recipe reads."""
-    from curator.recipe.inputs import sources
-    from curator.recipe.package import path_of
-
-    read = [path, *(Path(path_of(source.file)).expanduser() for source in sources(recipe) if source.file is not None)]
-    if any(file.resolve() == each.resolve() for each in read):
-        raise RecipeError(f"--rows {file}: the recipe reads this file; name another one")

@@ -12,7 +12,7 @@ import polars as pl
 
 from curator.corpus import model
 from curator.corpus.model import VERSION, Audit
-from curator.corpus.request import Material, Request
+from curator.corpus.request import Material, Request, name_of
 from curator.corpus.vectors import ByVectors, embedded
 from curator.judge.phrases import refused
 from curator.judge.questions import reasoning_end
@@ -168,9 +168,10 @@ def _refused(answer: str) -> bool | None:
 
 
 def _source(source: Read, named: Source | None = None) -> model.Source:
-    """What is written down of a source, with the columns that are mapped, to read it again."""
+    """What is written down of a source, and of the corpus, which is `named`, also its name and its mapped columns."""
     mapped = {"mapped": named.columns} if named is not None and named.columns else {}
-    return model.Source.model_validate({**source.resolved, **mapped})
+    name = {"named": name_of(named)} if named is not None else {}
+    return model.Source.model_validate({**source.resolved, **name, **mapped})
 
 
 def _not_made(request: Request) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ VERSION: Literal[1] = 1
 
 class Source(Part):
     """Rows that were read; what names them (file, sha256, bytes, hub, revision, sandbox, ...) depends on their kind.
-    `mapped` is there where columns of the corpus were mapped to fields by the user or by their kind.
+    `named` is the corpus as it was asked for, and `mapped` is there where its columns were mapped to fields by the user
+    or by their kind.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -100,7 +101,7 @@ class Coverage(Part):
     pool: Share | None
     """Share of the pool; null without a pool."""
     covered: Number
-    """Mean cosine of the pool's rows to the nearest row of the corpus."""
+    """Mean cosine of the pool's rows of the category to the nearest row of the corpus; null if it has none."""
 
 
 class Confidence(Part):

@@ -32,7 +32,7 @@ def load(folder: Path) -> Audit:
         RunError: It is damaged, or another version of curator wrote it.
     """
     try:
-        return Audit.model_validate(read_json(folder / AUDIT))
+        return Audit.model_validate(read_json(folder / AUDIT, "run `curator audit` again"))
     except ValidationError as error:
         raise unreadable(folder / AUDIT, error) from None
 

@@ -207,6 +207,13 @@ def source_of(file: str, *, prompts_only: bool = False, columns: Mapping[str, st
     return source if prompts_only else mapped(source)
 
 
+def name_of(source: Source) -> str:
+    """What a user writes for a source, so that `source_of` reads it."""
+    if source.hub is not None:
+        return f"hub:{source.hub}" + (f"@{source.revision}" if source.revision else "")
+    return source.file if source.file is not None else f"sandbox:{source.sandbox}"
+
+
 def _source_of(file: str) -> Source:
     if printable(file) != file:
         raise DataError(f"{file}: the file name is not UTF-8; rename the file")

@@ -4,8 +4,9 @@ Hsiung et al., arXiv 2506.05346).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,12 @@ from curator.corpus.request import named
 from curator.corpus.vectors import similarity, vectors_of
 from curator.errors import DataError
 from curator.pool.sources import mapping, read
+from curator.recipe.inputs import fingerprint
 from curator.recipe.source import Source
 from curator.records import Embed, Vectors
 from curator.report.model import read_report
 from curator.report.part import MIX, Count, Number, Part
+from curator.run import require
 from curator.run.readers import report_file
 from curator.wording import rate, these
 
@@ -68,10 +71,11 @@ def ranked(
         say: Called with a line before each source is read and embedded.
 
     Raises:
-        DataError: A file cannot be read, or a run folder has no report or belongs to none of the corpora.
+        DataError: A file cannot be read, or a run verified none of the corpora.
+        RunError: A run is not finished.
     """
     sources = named(corpora)
-    measured = _measured(runs, {name: source.label for name, source in sources.items()})
+    measured = _measured(runs, sources, base)
 
     def embedded(source: Source) -> Vectors:
         if columns := mapping(source):
@@ -95,23 +99,33 @@ def ranked(
     return sorted(ranking, key=lambda corpus: (corpus.similarity, corpus.corpus))
 
 
-def _measured(runs: Sequence[Path], labels: dict[str, str]) -> dict[str, Verified]:
+def _measured(runs: Sequence[Path], sources: Mapping[str, Source], base: Path) -> dict[str, Verified]:
+    identities = {name: fingerprint(source, base) for name, source in sources.items()} if runs else {}
     verified_runs = {}
     for run in runs:
-        if not report_file(run).exists():
-            raise DataError(f"{run} has no report; give a run folder that `curator verify` or `curator build` finished")
+        require(run, "report")
         report = read_report(report_file(run))
-        given = [report.provenance.setting("select", "data", kind) for kind in ("file", "hub", "sandbox")]
-        verified = next((str(where) for where in given if where), None)
-        label = None if verified is None else verified.replace("\\", "/").rsplit("/", 1)[-1]
-        name = next((name for name, source in labels.items() if label in (source, source.rsplit("/", 1)[-1])), None)
+        read: Any = report.provenance.sources or {}
+        given: Mapping[str, Any] = (read.get("given", {}).get("sources") or [{}])[0]
+        name = next((name for name, identity in identities.items() if _same(identity, given)), None)
         if name is None:
-            known = ", ".join(labels.values())
-            raise DataError(f"{run} verified {verified or 'a set that it chose itself'}; allowed: a run of {known}")
+            verified = next((given[kind] for kind in ("file", "hub", "sandbox") if kind in given), None)
+            known = ", ".join(source.label for source in sources.values())
+            raise DataError(
+                f"{run} verified {verified or 'a set that it chose itself'}; allowed: a run of {known}, with the "
+                "content that the file has now"
+            )
         phases = report.arms["curated"][MIX]
         before, after = (Limits.model_validate(rates.harmfulness) for rates in (phases.before, phases.after))
         verified_runs[name] = Verified(run=str(run), before=before, after=after)
     return verified_runs
+
+
+def _same(corpus: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether a run read what a corpus names: a file of equal content, or the same data set of the Hub or sandbox."""
+    what = next(kind for kind in ("sha256", "hub", "sandbox") if kind in corpus)
+    revisions = (None, given.get("revision"), given.get("commit"))
+    return given.get(what) == corpus[what] and corpus.get("revision") in revisions
 
 
 def lines(ranking: Sequence[Ranked]) -> list[tuple[str, str]]:

@@ -108,7 +108,7 @@ def _by_prompt(
         near = neighbours(ids, prompts, vectors.ids, vectors.matrix, least=least)
         listed += [NearProbe(id=row, set=name, probe=probe, cosine=round(value, 4)) for row, probe, value in near]
     by_category = {
-        str(name): Coverage(rows=count, share=count / rows.height, pool=None, covered=None)
+        str(name): Coverage(rows=count, share=count / rows.height, pool=None if pool is None else 0.0, covered=None)
         for name, count in sorted_rows.drop_nulls("category").group_by("category").len().sort("category").iter_rows()
     }
     if pool is not None and coverage is not None:

@@ -24,6 +24,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+ENDS_WITHIN = 10.0
+"""Seconds that a worker whose pipe is closed may take to end."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 
@@ -61,7 +63,8 @@ def run_local(
     in any way.
 
     Raises:
-        RunError: A worker was killed, for example because memory ran out; or it found another device than this process.
+        RunError: A worker was killed, for example because memory ran out, or ended by itself, for example because it
+            imported a script that starts work; or it found another device than this process.
     """
     set_threads(threads)
     if workers == 1 or len(jobs) <= 1:
@@ -75,19 +78,19 @@ def run_local(
         _hire(context, work, Post(device, share(number, shown, gpus), threads, preload))
         for number in range(min(workers, len(jobs)))
     ]
-    busy = {worker.pipe for worker in crew}
+    busy = {worker.pipe: worker for worker in crew}
     waiting = list(reversed(jobs))
     try:
-        for pipe in busy:
-            _give(pipe, waiting.pop())
+        for worker in crew:
+            _give(worker, waiting.pop())
         while busy:
-            for pipe in busy.intersection(wait(list(busy))):
-                result = _received(pipe)
+            for pipe in busy.keys() & wait(list(busy)):
+                result = _received(busy[pipe])
                 # The next job is sent before the result is yielded, because the caller may take long with it.
                 if waiting:
-                    _give(pipe, waiting.pop())
+                    _give(busy[pipe], waiting.pop())
                 else:
-                    busy.discard(pipe)
+                    del busy[pipe]
                 yield result
     finally:
         # Also if the caller drops the iterator, or Ctrl-C comes while it waits. Workers are killed, since one may be in
@@ -183,25 +186,33 @@ def _hire(context: BaseContext, work: Callable[[Any], Any], post: Post) -> Worke
     return Worker(process, ours)
 
 
-def _give(pipe: Connection, job: Any) -> None:
+def _give(worker: Worker, job: Any) -> None:
     try:
-        pipe.send(job)
+        worker.pipe.send(job)
     except (BrokenPipeError, ConnectionResetError) as end:
-        raise _lost() from end
+        raise _lost(worker.process) from end
 
 
-def _lost() -> RunError:
+def _lost(process: BaseProcess) -> RunError:
+    """What became of a worker whose pipe is closed: a signal ended it, or it ended by itself."""
+    process.join(ENDS_WITHIN)
+    if (code := process.exitcode) is not None and code >= 0:
+        return RunError(
+            f"engine.workers: a worker process ended by itself (exit code {code}), and what it printed says why; if a "
+            'script of your own calls curator, put what it does under `if __name__ == "__main__":`, because workers '
+            "import the script, or set engine.workers to 1"
+        )
     return RunError(
         "engine.workers: a worker process was killed, most likely because memory ran out; lower engine.workers and run "
         "the same command again (finished work is kept)"
     )
 
 
-def _received(pipe: Connection) -> Any:
+def _received(worker: Worker) -> Any:
     try:
-        error, result = pipe.recv()
+        error, result = worker.pipe.recv()
     except (EOFError, ConnectionResetError) as end:
-        raise _lost() from end
+        raise _lost(worker.process) from end
     if error is not None:
         # Pickle drops tracebacks, so the worker's is in the cause.
         raise error from RuntimeError(f"in a worker process:\n{result}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,8 +20,8 @@ from curator.keys import regime_key
 from curator.recipe.sweep import mix_of, name_at, settings_by_name, settings_of
 from curator.recipe.verify import CURATED, Looks
 from curator.run import STAGES, Run
-from curator.run.folder import finished, make
-from curator.run.names import ANSWERS, FORGETTING, LOG_ODDS, REGIME
+from curator.run.folder import finished, make, read_json, write_json
+from curator.run.names import ANSWERS, DONE, FORGETTING, LOG_ODDS, REGIME
 from curator.train import PRELOAD
 from curator.train.tracker import tracker_of
 from curator.wording import duration, model_name, these
@@ -118,11 +117,36 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     return {**record, **tuned, "resolved": resolved, "summary": summary}
 
 
+def relocate(run: Run) -> None:
+    """Corrects where finished stages say that the recipe's model is: a run folder that was moved to another machine or
+    environment finds the sandbox, a package or a dequantised GGUF file elsewhere. To be called before a stage is made.
+    """
+    from curator.model.load import locate
+
+    old = run.record("base")["tokenizer"]
+    if Path(old).exists() or (new := locate(run.recipe.model.id, run.vector_cache())) == old:
+        return
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(item) for name, item in value.items()}
+        return [moved(item) for item in value] if isinstance(value, list) else new if value == old else value
+
+    # The base last: as long as it names the old place, this is done again.
+    for done in (run.folder(stage) / DONE for stage in ("train", "base")):
+        if done.exists():
+            write_json(done, moved(read_json(done)))
+
+
 def regime(run: Run, keys: Mapping[str, str]) -> FoundRegime:
     """The search for the regime; a finished one for the same settings and data is reused."""
     from curator.experiment.regime import search
 
-    made = make(run.root / REGIME, regime_key(run.recipe, keys), partial(search, run), grid=True)
+    def work(folder: Path) -> Mapping[str, Any]:
+        relocate(run)
+        return search(run, folder)
+
+    made = make(run.root / REGIME, regime_key(run.recipe, keys), work, grid=True)
     run.progress.finished(REGIME, made)
     return cast("FoundRegime", made.record)
 

@@ -16,6 +16,7 @@ from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
 from curator.recipe import Recipe, embedders_of
 from curator.recipe.file import Keys
+from curator.recipe.inputs import template_text
 from curator.recipe.package import is_inside, path_of
 from curator.recipe.verify import NONE, Looks
 from curator.wording import these
@@ -33,8 +34,15 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     for number, section in enumerate(recipe.representations):
         templates.append((("represent", *((number,) if several else ()), "chat_template"), section.chat_template))
     for keys, template in templates:
-        if template is not None and template not in TEMPLATES and not _path(template).is_file():
+        if template is None or template in TEMPLATES:
+            continue
+        if not _path(template).is_file():
             yield keys, f"found {template!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
+            continue
+        try:
+            template_text(_path(template))
+        except RecipeError as error:
+            yield keys, str(error).partition(": ")[2]
     for number, judge in enumerate(recipe.judges.panel):
         at: Keys = ("judges", "panel", number)
         if judge.embedding is not None and not (_path(judge.embedding) / "head.json").is_file():

@@ -157,7 +157,7 @@ def load_head(folder: Path) -> tuple[Head, float]:
         raise JudgeError(
             f"judges.panel.embedding: {folder} has no head.json; give a folder that `curator judge fit` wrote"
         )
-    facts = read_json(folder / "head.json")
+    facts = read_json(folder / "head.json", "run `curator judge fit` again")
     if facts.get("version") != VERSION:
         raise JudgeError(
             f"judges.panel.embedding: another version of curator wrote {folder}; run `curator judge fit` again"

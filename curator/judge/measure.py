@@ -262,6 +262,25 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
     return rows
 
 
+def refuse_others(path: Path) -> None:
+    """Refuses to overwrite a file that is not a measurement of `store`, such as the labels themselves.
+
+    Raises:
+        RunError: There is such a file.
+    """
+    if not path.exists():
+        return
+    try:
+        stored = read_json(path)
+    except RunError:
+        stored = None
+    if not (isinstance(stored, dict) and {"version", "labels", "judges"} <= stored.keys()):
+        raise RunError(
+            f"--store {path}: already exists, and is not a measurement that this command wrote; choose another name, "
+            "or remove it first"
+        )
+
+
 def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
     """Writes each judge's counts, sensitivity and specificity with their outcome, the labels' hash, the exact revision
     of the judge's model and the key of the run's answers.
@@ -332,7 +351,7 @@ def read_stored(judge: Judge, file: str, revision: str | None) -> dict[str, Any]
     again = "write it with `curator judge measure --store`"
     if not path.is_file():
         raise JudgeError(f"{key}: no file {file}; {again}")
-    stored = read_json(path)
+    stored = read_json(path, again)
     if not isinstance(stored, dict) or stored.get("version") != VERSION or not isinstance(stored.get("judges"), list):
         raise JudgeError(f"{key}: {file} has no measured judges of version {VERSION}; {again}")
     same = [entry for entry in stored["judges"] if entry["settings"] == judge.comparable()]

@@ -22,7 +22,7 @@ from curator.model.dtype import chosen
 from curator.provenance import file_identity, folder_identity, has_gpu
 from curator.recipe import Instruction, Recipe, embedders_of, scores_of, share, steps_taken
 from curator.recipe.halves import alignments_of, scores_of_models
-from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
+from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources, template_text
 from curator.recipe.package import path_of
 from curator.recipe.refusals import refusal_judge
 from curator.recipe.score import decides
@@ -31,7 +31,7 @@ from curator.recipe.source import Source
 from curator.recipe.sweep import settings_by_name
 from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, Looks, Thresholds
 from curator.run import STAGES
-from curator.run.folder import key_of, read_json, write_json
+from curator.run.folder import AGAIN, key_of, read_json, write_json
 from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
@@ -148,16 +148,17 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | 
 
     Raises:
         DataError: A file is missing or cannot be read.
+        RecipeError: The chat template cannot be read as text.
     """
     path = root / IDENTITIES
-    known = read_json(path) if path.exists() else {}
+    known = read_json(path, AGAIN) if path.exists() else {}
     identities = {}
     for source in sources(recipe):
         name = source_name(source)
         identities[name] = fingerprint(source, base, known.get(name))
     write_json(path, identities)
     file, folder = Path(path_of(recipe.model.chat_template or "")), Path(path_of(recipe.model.id))
-    template = file.read_text(encoding="utf-8") if file.is_file() else None
+    template = template_text(file) if file.is_file() else None
     texts = [template or ""] if recipe.model.chat_template else templates_in(folder)
     return Inputs(
         base=base,
@@ -175,14 +176,14 @@ def _chosen_dtype(recipe: Recipe, root: Path, shelf: Path | None = None) -> str:
     differently the next time.
     """
     path, model = root / DTYPE, recipe.model
-    known = read_json(path) if path.exists() else {}
+    known = read_json(path, AGAIN) if path.exists() else {}
     asked = {"model": model.id, "asked": model.dtype}
     if {name: known.get(name) for name in asked} != asked:
         # A machine without a GPU is recognised before torch is loaded.
         where = device_of(recipe.engine) if recipe.engine.kind == "ray" or has_gpu() else "cpu"
         common = None if shelf is None else shelf / f"{key_of(asked, model.revision, where)}-{DTYPE}"
         if common is not None and common.exists():
-            known = read_json(common)
+            known = read_json(common, AGAIN)
         else:
             choice = chosen(model.dtype, model.id, where=where, revision=model.revision)
             known = {**asked, **choice._asdict()}
@@ -399,7 +400,8 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
     return (
         (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
         [judge_settings(judge) for judge in judges.panel],
-        [file.read_text(encoding="utf-8") for file in metric_files(recipe, inputs.base)],
+        # Python reads other encodings too, if the file names its own.
+        [file.read_text(encoding="utf-8", errors="backslashreplace") for file in metric_files(recipe, inputs.base)],
         *([without] if without else []),
         *reasoning_part(judges.reasoning),
     )

@@ -16,6 +16,7 @@ from curator.model.chat import TEMPLATES, dated, encode, own_begin
 from curator.model.dtype import gpu_has_bf16, torch_dtype
 from curator.model.gguf import dequantised, is_gguf
 from curator.provenance import usable_device
+from curator.recipe.inputs import template_text
 from curator.recipe.package import is_inside, path_of
 from curator.wording import these
 
@@ -149,7 +150,7 @@ def _template(name: str) -> str:
         return TEMPLATES[name]
     file = Path(path_of(name))
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return template_text(file)
     raise RecipeError(
         f"model.chat_template: found {name!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
     )

@@ -14,6 +14,8 @@ from curator.model.gguf import is_gguf
 from curator.recipe.package import path_of
 from curator.run.folder import read_json
 
+_DAMAGED = "fix it, or get the model again"
+
 _TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA does not adapt
 
 _OF_WORDS = ("token_embd", "output.")  # the same in GGUF
@@ -62,7 +64,7 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
         return _from_gguf(path)
     else:
         if (file := _cached(model_id, revision)) is not None:
-            return _from_config(read_json(file), "its config.json")
+            return _from_config(read_json(file, _DAMAGED), "its config.json")
         published = PUBLISHED.get(model_id)
         return None if published is None else _from_config(published, "its published config.json")
     shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _header(file)]
@@ -70,7 +72,7 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
         adapted = [shape for name, shape in shapes if len(shape) == 2 and not any(table in name for table in _TABLES)]
         return ModelSize(sum(math.prod(shape) for _, shape in shapes), sum(map(sum, adapted)), "its safetensors")
     config = folder / "config.json"
-    return _from_config(read_json(config), "its config.json") if config.exists() else None
+    return _from_config(read_json(config, _DAMAGED), "its config.json") if config.exists() else None
 
 
 def _from_gguf(file: Path) -> ModelSize | None:

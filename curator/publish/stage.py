@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curator.publish.unverified import NOT_VERIFIED, TAG
 from curator.recipe.verify import CURATED, FULL
@@ -11,6 +12,16 @@ from curator.run import Run
 from curator.run.names import DATASET
 from curator.run.readers import explanations, report_file
 from curator.wording import these
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
+    from curator.report.model import Report
+
+
+def current(report: Report, recipe: Recipe) -> Report:
+    """The report with the recipe that the folder is written by: settings of `publish` leave an earlier report kept."""
+    now = recipe.model_dump(mode="json", by_alias=True, exclude={"engine"})
+    return report.model_copy(update={"provenance": report.provenance.model_copy(update={"recipe": now})})
 
 
 def publish(run: Run, folder: Path) -> Mapping[str, str]:
@@ -36,7 +47,7 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
         pool=run.data().pool,
         scores=run.selected_by(),
         selection=selection,
-        report=read_report(report_file(run.root)),
+        report=current(read_report(report_file(run.root)), run.recipe),
         evidence=evidence,
         coverage=dict(chosen.select("id", pl.col("covers").list.len()).iter_rows()),
         verdicts=pl.concat(run.panel().values()),

@@ -6,16 +6,35 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curator.errors import RecipeError
+from curator.recipe.inputs import sources
+from curator.recipe.package import path_of
 from curator.run import Run
 from curator.run.folder import disk, replacing
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.recipe import Recipe
     from curator.records import Messages
 
 NOT_VERIFIED = "This set is not verified: no model was trained on it."
 TAG = "not-verified"
+
+
+def refuse_read(file: Path, recipe: Recipe, written: Path | None = None) -> None:
+    """Refuses a file for the rows that the recipe reads, which they would overwrite.
+
+    Args:
+        written: The file of the recipe itself; null if it has none.
+
+    Raises:
+        RecipeError: It is that file, or the file of a source.
+    """
+    read = [Path(path_of(source.file)).expanduser() for source in sources(recipe) if source.file is not None]
+    read += [] if written is None else [written]
+    if any(file.resolve() == each.resolve() for each in read):
+        raise RecipeError(f"{file}: cannot hold the rows, because the recipe reads this file; name another one")
 
 
 def write_rows(root: Path, file: Path) -> int:

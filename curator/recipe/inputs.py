@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curator.errors import DataError
+from curator.errors import DataError, RecipeError
 from curator.recipe import Recipe
 from curator.recipe.package import distribution_of, path_of
 from curator.recipe.source import Source
@@ -101,6 +101,19 @@ def sandbox_version() -> str:
     for path in sorted(folder.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def template_text(file: Path, key: str = "model.chat_template") -> str:
+    """The text of a chat template's file; `key` is the setting that names it.
+
+    Raises:
+        RecipeError: It cannot be read as text.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else _reason(error)
+        raise RecipeError(f"{key}: {file} cannot be read ({reason}); save the template as text in UTF-8") from error
 
 
 def missing_metrics(recipe: Recipe, base: Path) -> list[str]:

@@ -30,7 +30,7 @@ from curator.model.dtype import TORCH, Choice
 from curator.recipe.represent import Represent
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix, unit
-from curator.run.folder import is_temporary, key_of, read_json, replacing, reserve, write_json
+from curator.run.folder import AGAIN, is_temporary, key_of, read_json, replacing, reserve, write_json
 from curator.wording import these
 
 Keys = NDArray[np.bytes_]
@@ -149,7 +149,7 @@ def remembered(root: Path | None, of: Mapping[str, Any], choose: Callable[[], Ch
         return choose()
     path = root / f"{key_of(of)}.json"
     if path.exists():
-        known = read_json(path)
+        known = read_json(path, AGAIN)
         return Choice(known["dtype"], known["reason"])
     choice = choose()
     root.mkdir(parents=True, exist_ok=True)

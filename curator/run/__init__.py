@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import RunError
 from curator.run import names
-from curator.run.folder import Made, finished, read_json, shared_beside
+from curator.run.folder import AGAIN, Made, finished, read_json, shared_beside
 from curator.run.names import FOLDERS as FOLDERS
 from curator.run.names import STAGES as STAGES
 from curator.run.ran import LIBRARIES, counted, mixture
@@ -87,7 +87,7 @@ def keys_of(root: Path) -> dict[str, str]:
         raise RunError(
             f"{root} is not a run folder; give one that `curator build` made, for example outputs/quickstart"
         )
-    keys: dict[str, str] = read_json(root / names.KEYS)["stages"]
+    keys: dict[str, str] = read_json(root / names.KEYS, AGAIN)["stages"]
     return keys
 
 
@@ -164,7 +164,7 @@ class Run:
 
     def dtype(self) -> tuple[str, str]:
         """The dtype of the recipe's model, `fp32` or `bf16`, and the reason, as the end of a sentence."""
-        known = read_json(self.root / names.DTYPE)
+        known = read_json(self.root / names.DTYPE, AGAIN)
         return known["dtype"], known["reason"]
 
     def vector_cache(self) -> Path | None:

@@ -164,12 +164,6 @@ def load_dealt(folder: Path) -> pl.DataFrame:
     return drawn[np.repeat(np.arange(drawn.height), counts.to_numpy())]
 
 
-def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
-    """Writes the matrix to `<name>.npy` and everything else to `<name>.json`."""
-    save_array(folder / f"{name}.npy", vectors.matrix)
-    save_facts(folder, name, vectors)
-
-
 def save_facts(folder: Path, name: str, vectors: Vectors) -> None:
     """Writes everything except the matrix of vectors, which is already in `<name>.npy`."""
     facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}

@@ -325,8 +325,15 @@ def shared_beside(folder: Path) -> Path | None:
     return shared if os.access(shared, os.W_OK) else None
 
 
-def read_json(path: Path) -> Any:
+AGAIN = "remove this file and build again"
+"""What to do about a damaged file that stands beside the stages: a folder to remove would be the whole run's."""
+
+
+def read_json(path: Path, advice: str = "remove its folder and build again") -> Any:
     """The value of a JSON file that curator wrote.
+
+    Args:
+        advice: What to do if it is damaged; by default what is right for a file of a stage or of a piece.
 
     Raises:
         RunError: It is damaged, which only another program can have caused.
@@ -334,7 +341,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); remove its folder and build again") from error
+        raise RunError(f"{path}: cannot be read ({error}); {advice}") from error
 
 
 @contextmanager

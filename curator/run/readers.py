@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.run import keys_of, names
-from curator.run.folder import finished, key_of, read_json
+from curator.run.folder import AGAIN, finished, key_of, read_json
 from curator.run.names import FOLDERS
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def unverified_folder(root: Path) -> Path | None:
         RunError: `root` is not a run folder.
     """
     stages, done = keys_of(root), finished(root / names.UNVERIFIED)
-    current = done is not None and done["key"] == key_of_rows(stages, read_json(root / names.KEYS)["name"])
+    current = done is not None and done["key"] == key_of_rows(stages, read_json(root / names.KEYS, AGAIN)["name"])
     return root / names.UNVERIFIED / names.DATASET if current else None
 
 
@@ -88,11 +88,27 @@ def pool_findings(root: Path) -> dict[str, list[str]]:
     return ids
 
 
-def sources_by_label(root: Path) -> dict[str, str]:
-    """Label of a source in rows -> its file, or its name on the Hub or in the sandbox."""
+def sources_by_role(root: Path) -> dict[tuple[str, str], str]:
+    """Role of rows (as in `role_files`) and label of their source -> its file, or its name on the Hub or in the
+    sandbox. Files of two roles may have the same label.
+    """
     resolved = read_json(root / FOLDERS["pool"] / names.DONE)["record"]["resolved"]
-    sources = [source for role in resolved.values() for source in role["sources"]]
-    return {source["label"]: str(source.get("file", source["label"])) for source in sources}
+    sources: dict[tuple[str, str], str] = {}
+    for role in role_files(root):
+        for read in _read_as(role):
+            for source in resolved.get(read, {}).get("sources", ()):
+                sources.setdefault((role, source["label"]), str(source.get("file", source["label"])))
+    return sources
+
+
+def _read_as(role: str) -> tuple[str, ...]:
+    """The names under which stage `pool` may have read the rows of a role."""
+    pool, (part, _, task) = ("pool", "given"), role.partition(" ")
+    if part in names.TASK_PARTS:
+        others = pool if part == "defence" else (f"task {task}",)  # a defence may take rows of the pool
+        return f"{part} of {task}", *others
+    probes = {"harmful": "harmful probes", "pilot": "harmful probes", "benign": "benign probes"}
+    return pool if role == "pool" else (probes.get(role, role),)
 
 
 def role_files(root: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from curator.errors import RecipeError
+from curator.errors import RecipeError, RunError
 from curator.recipe.source import Section, Share
 from curator.run.folder import read_json
 
@@ -46,7 +46,9 @@ def recovered(folder: Path) -> Recovered | None:
     if not path.exists():
         return None
     try:
-        return Recovered.model_validate(read_json(path))
+        return Recovered.model_validate(read_json(path, "fix it"))
+    except RunError as error:
+        raise RecipeError(str(error)) from error
     except ValidationError as error:
         raise RecipeError(
             [f"{path}: {'.'.join(map(str, mistake['loc']))}: {mistake['msg']}; fix it" for mistake in error.errors()]

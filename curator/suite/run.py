@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from curator.errors import CuratorError, RecipeError, first_line
+from curator.errors import CuratorError, RecipeError, RunError, first_line, machine_fault
 from curator.pipeline import build
 from curator.recipe import Recipe
 from curator.recipe.file import read, refusal
@@ -186,13 +186,17 @@ def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Out
 
 @contextmanager
 def _traced(trace: Path) -> Iterator[None]:
-    """Keeps the traceback of an error that users cannot fix; the error that is raised names its file."""
+    """Keeps the traceback of an error that users cannot fix; the error that is raised names its file. What only the
+    machine lacks is told as a build tells it.
+    """
     trace.unlink(missing_ok=True)
     try:
         yield
     except CuratorError:
         raise
     except Exception as error:
+        if (fault := machine_fault(error)) is not None:
+            raise RunError(fault) from error
         write_text(trace, traceback.format_exc())
         raise BugError(
             f"{type(error).__name__}: {first_line(error)}; this is a bug in curator, see the traceback in {trace}"

@@ -44,9 +44,12 @@ def test_a_package_that_is_not_there_is_missing_and_an_extra_is_left_out(monkeyp
 
 
 def test_it_says_what_is_set_and_neither_who_nor_where() -> None:
-    table = told(OMP_NUM_THREADS="3", HF_HOME="/somewhere/private", HF_TOKEN="hf_secret")
+    table = told(
+        OMP_NUM_THREADS="3", HF_HOME="/somewhere/private", HF_TOKEN="hf_secret", RAY_ADDRESS="ray://head.private:1"
+    )
+    assert (table["HF_HOME"], table["RAY_ADDRESS"]) == ("set", "set")
     assert table["OMP_NUM_THREADS"] == "3"
     text = str(table)
-    for private in ("/somewhere/private", "hf_secret", socket.gethostname(), str(Path.home())):
+    for private in ("/somewhere/private", "hf_secret", "head.private", socket.gethostname(), str(Path.home())):
         assert private not in text
     assert getpass.getuser() not in table.values()

@@ -67,8 +67,19 @@ def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
     assert [one["name"] for one in stored["judges"]] == ["phrases", "other"]
     assert stored["judges"][0]["all"]["sensitivity"] == 1.0
     assert stored["judges"][0]["settings"]["refusal"] == "phrases"
-    figures = json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)
+    figures = json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)  # and a measurement may be replaced
     assert figures["figures"]["all"][0]["both"] == 162
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "other.json", "folder"])
+def test_measurements_replace_no_file_of_another_kind(labels: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "other.json").write_text('{"version": 1}')
+    (tmp_path / "folder").mkdir()
+    before = Path(labels).read_bytes()
+    with pytest.raises(RunError, match="is not a measurement that this command wrote; choose another name"):
+        printed("judge", "measure", "--labels", labels, *OPTIONS, "--store", str(tmp_path / name), "phrases")
+    assert Path(labels).read_bytes() == before
+    assert (tmp_path / "other.json").read_text() == '{"version": 1}'
 
 
 @pytest.mark.parametrize(

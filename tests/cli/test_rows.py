@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 import curator.errors
 from curator.cli import cli
 from curator.run import Run
-from curator.run.readers import pool_findings
+from curator.run.folder import write_json
+from curator.run.names import arm_file, task_file
+from curator.run.readers import pool_findings, sources_by_role
 
 
 def run(*words: str | Path) -> Result:
@@ -53,6 +55,35 @@ def test_text_is_printed_on_request_alone(plain_run: Path) -> None:
     answer = row["messages"][-1]["content"]
     assert answer not in run(plain_run, row["id"]).output
     assert answer in run(plain_run, row["id"], "--text").output
+
+
+def test_files_of_one_name_are_told_apart_by_role(tmp_path: Path) -> None:
+    files = {
+        "pool": "safety/data.jsonl",
+        "task letters": "letters/data.jsonl",
+        "test of letters": "tests/data.jsonl",
+        "harmful probes": "probes/data.jsonl",
+        "arm mine": "mine/data.jsonl",
+    }
+    resolved = {role: {"sources": [{"label": "data.jsonl", "file": file}]} for role, file in files.items()}
+    folder = tmp_path / "1-pool"
+    write_json(folder / "done.json", {"record": {"resolved": resolved}})
+    write_json(folder / "data.json", {"tasks": [{"name": "letters"}], "arms": ["mine"]})
+    for inside in ("tasks", "arms"):
+        (folder / inside).mkdir()
+    for name in ("pool.arrow", "probes-harmful.parquet", "probes-pilot.parquet", arm_file("mine")):
+        (folder / name).touch()
+    for part in ("train", "test", "defence"):
+        (folder / task_file("letters", part)).touch()
+    assert sources_by_role(tmp_path) == {
+        ("pool", "data.jsonl"): files["pool"],
+        ("train letters", "data.jsonl"): files["task letters"],
+        ("test letters", "data.jsonl"): files["test of letters"],
+        ("defence letters", "data.jsonl"): files["pool"],
+        ("harmful", "data.jsonl"): files["harmful probes"],
+        ("pilot", "data.jsonl"): files["harmful probes"],
+        ("arm mine", "data.jsonl"): files["arm mine"],
+    }
 
 
 @pytest.fixture

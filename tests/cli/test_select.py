@@ -70,7 +70,8 @@ def test_an_out_that_ends_in_jsonl_is_the_file_of_rows(
     written: Path, chosen: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ran("select", written, "--out", "rows.jsonl")
+    said = ran("select", written, "--out", "rows.jsonl", "--set", "select.k= 8").output
+    assert f"To verify it: curator build {written} --out outputs/quickstart --set 'select.k= 8' (first" in said
     assert (tmp_path / "rows.jsonl").read_text() == (chosen[1].parent / "rows.jsonl").read_text()
     assert (tmp_path / "outputs" / "quickstart" / "unverified").is_dir()
 
@@ -84,6 +85,8 @@ def test_what_the_recipe_reads_is_not_written_over(tmp_path: Path) -> None:
     for name in (pool, file):
         with pytest.raises(RecipeError, match="the recipe reads this file"):
             ran("select", file, "--rows", name)
+        with pytest.raises(RecipeError, match="the recipe reads this file"):
+            curator.select_rows(file, out=tmp_path / "run", rows=name)
     assert pool.read_text() == "{}\n"
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from curator.cli import cli
 from curator.cli.audit import own_folder, stem
-from curator.corpus import BY_PROMPT, WITHOUT, audit
+from curator.corpus import BY_PROMPT, WITHOUT, _source, audit
 from curator.corpus.measure import recipe_of
 from curator.corpus.model import Audit, Measured, Retained
 from curator.corpus.page import html, retained, summary
@@ -22,6 +22,8 @@ from curator.corpus.route import lines, ranked
 from curator.errors import DataError, RecipeError, RunError
 from curator.language import words
 from curator.pool.semantic import covered, redundancy
+from curator.pool.sources import Read
+from curator.recipe.inputs import sha256
 from curator.records import Messages, Verdict
 from curator.report.part import BeforeAfter, Rate, plain
 from curator.run.folder import write_json
@@ -247,7 +249,8 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
     report = json.loads(file.read_text())
     with pytest.raises(DataError, match=r"verified a set that it chose itself; allowed: a run of far\.jsonl"):
         ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
-    report["provenance"]["recipe"]["select"]["data"] = {"file": files["far"], "hub": None}  # as `curator verify` has it
+    given = {"file": files["far"], "sha256": sha256(Path(files["far"])), "label": "far.jsonl"}
+    report["provenance"]["sources"]["given"] = {"sources": [given]}  # as `curator verify` has it
     write_json(file, report)
     verified = ranked([files["corpus"], files["far"]], [files["near"]], embed, runs=[copy_of_run])
     assert [one.measured is None for one in verified] == [False, True]
@@ -257,6 +260,21 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
     assert plain(verified[0])["measured"]["before"] == {name: before[name] for name in ("value", "low", "high")}
     with pytest.raises(DataError, match=r"verified .*far.jsonl; allowed: a run of corpus.jsonl"):
         ranked([files["corpus"]], [files["near"]], embed, runs=[copy_of_run])
+    Path(files["far"]).write_text(Path(files["corpus"]).read_text())  # another corpus of the same name
+    with pytest.raises(DataError, match=r"verified .*far.jsonl; allowed: a run of far.jsonl, with the content"):
+        ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
+    (copy_of_run / "8-report" / "done.json").unlink()
+    with pytest.raises(RunError, match="the stage `report` is not finished"):
+        ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
+
+
+def test_a_category_that_the_pool_lacks_has_none_of_it(files: dict[str, str], tmp_path: Path) -> None:
+    for name, category in (("corpus", "tools"), ("pool", "song")):
+        rows = [{"prompt": f"{name} {n}", "response": "no", "category": category} for n in range(5)]
+        Path(files[name]).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    alone, beside = (audit(asked(files, embed=embed, pool=pool)).coverage for pool in (None, source_of(files["pool"])))
+    assert {name: one.pool for name, one in alone.items()} == {"tools": None}
+    assert {name: one.pool for name, one in beside.items()} == {"tools": 0.0, "song": 1.0}
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -418,6 +436,20 @@ def test_audits_of_two_corpora_have_two_folders(tmp_path):
     second.mkdir()
     (second / "audit.json").write_text(json.dumps({"corpus": {"hub": "owner/train", "file": None}}))
     assert own_folder("hub:owner/train", tmp_path) == second
+    assert own_folder("./a//train.jsonl", tmp_path) == first
+    third = own_folder("hub:owner/train@v2", tmp_path)
+    assert third == tmp_path / "audit-train@v2"
+
+
+@pytest.mark.parametrize("name", ["hub:owner/train@v2", "hub:owner/train", "sandbox:misdeeds", "a/train.jsonl"])
+def test_the_folder_of_an_audit_is_found_again_by_the_name_that_was_given(name, tmp_path):
+    corpus = source_of(name)
+    folder = own_folder(name, tmp_path)
+    folder.mkdir()
+    resolved = {"label": corpus.label, "read": 1, "kept": 1, "dropped": 0}
+    resolved |= {"hub": corpus.hub, "revision": corpus.revision, "commit": "0123"} if corpus.hub else {"file": "other"}
+    (folder / "audit.json").write_text(json.dumps({"corpus": plain(_source(Read(None, None, resolved), corpus))}))
+    assert own_folder(name, tmp_path) == folder
 
 
 def test_an_audit_that_cannot_be_written_ends_before_the_work(tmp_path):

@@ -106,15 +106,25 @@ def test_a_killed_worker_is_a_run_error_that_says_what_to_do() -> None:
     )
 
 
+def test_a_worker_that_ends_by_itself_is_not_said_to_lack_memory() -> None:
+    with pytest.raises(RunError) as caught:
+        results(jobs.ended, [0, 1], 2)
+    assert str(caught.value).startswith("engine.workers: a worker process ended by itself (exit code 3)")
+    assert '`if __name__ == "__main__":`' in str(caught.value)
+
+
 def test_a_worker_that_is_gone_before_it_gets_its_job_is_the_same_error() -> None:
-    from multiprocessing import Pipe
+    from multiprocessing import Pipe, Process
 
     from curator.engine import local
 
+    killed = Process(target=signal.pause)
+    killed.start()
+    killed.kill()
     ours, theirs = Pipe()
     theirs.close()
     with pytest.raises(RunError, match="a worker process was killed"):
-        local._give(ours, "a job")
+        local._give(local.Worker(killed, ours), "a job")
 
 
 def test_an_error_ends_the_jobs_that_still_run(tmp_path: Path) -> None:

@@ -345,6 +345,19 @@ def test_a_model_on_the_hub_is_no_missing_folder() -> None:
     assert of("model.id=sandbox:").problems == ()
 
 
+@pytest.mark.parametrize(
+    ("setting", "where"),
+    [
+        ("model.chat_template=mine.jinja", "model.chat_template"),
+        ("represent={from: hidden-states, id: owner/model, chat_template: mine.jinja}", "represent.chat_template"),
+    ],
+)
+def test_a_template_that_is_no_text_is_a_problem(setting: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_bytes(b"\xff\xfe{{ messages }}")
+    (problem,) = of(setting).problems
+    assert f"{where}: mine.jinja cannot be read (it is not UTF-8); save the template as text in UTF-8" in problem
+
+
 def test_an_id_beside_folders_of_models_is_a_missing_folder(tmp_path: Path) -> None:
     (tmp_path / "models" / "small").mkdir(parents=True)
     (tmp_path / "models" / "small" / "config.json").write_text("{}")

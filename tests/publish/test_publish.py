@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from curator.cli import cli
 from curator.errors import PublishError, RunError
 from curator.pipeline import build
+from curator.publish.stage import publish
 from curator.report.model import read_report
 from curator.report.part import plain
 from curator.run import Run
@@ -50,6 +51,16 @@ def test_a_dry_run_shows_files_sizes_and_card_and_asks_nobody(hub, root):
     assert f"The decision of this run: {read_report(report_file(root)).decision.outcome}." in text
     assert text.splitlines()[-1] == "This was a dry run. To push, add --push."
     assert not hub.asked
+
+
+def test_the_recipe_in_the_folder_is_the_one_that_the_folder_was_written_by(root, tmp_path):
+    run = Run.open(root, "report")
+    later = run.recipe.model_copy(update={"publish": run.recipe.publish.model_copy(update={"controls": True})})
+    publish(replace(run, recipe=later), tmp_path)
+    assert (tmp_path / "dataset" / "data" / "controls").is_dir()
+    assert "controls: true" in (tmp_path / "dataset" / "recipe.yaml").read_text()
+    evidence = json.loads((tmp_path / "dataset" / "evidence" / "report.json").read_text())
+    assert evidence["provenance"]["recipe"]["publish"] == {"controls": True}
 
 
 @pytest.mark.parametrize("name", ["safe", "owner/safe/more", "bad name!", "owner/a--b", "owner/" + "a" * 97, "o/x.git"])

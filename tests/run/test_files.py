@@ -93,10 +93,15 @@ def selection(gains: tuple[float, ...] = (0.1 + 0.2, 1e-300, 0.0)) -> Selection:
     )  # fmt: skip
 
 
+def save_vectors(folder: Path, one: Vectors) -> None:
+    store.save_array(folder / "pool.npy", one.matrix)
+    store.save_facts(folder, "pool", one)
+
+
 SAVED: list[tuple[Any, Callable[[Path, Any], None], Callable[[Path], Any]]] = [
     (data(), store.save_data, store.load_data),
     (data(probes=0, keep=2), store.save_data, store.load_data),
-    (vectors(), lambda folder, one: store.save_vectors(folder, "pool", one), lambda f: store.load_vectors(f, "pool")),
+    (vectors(), save_vectors, lambda f: store.load_vectors(f, "pool")),
     (scores(), store.save_scores, store.load_scores),
     (replace(scores(), nearest={}, low=-math.inf, high=math.inf), store.save_scores, store.load_scores),
     (selection(), store.save_selection, store.load_selection),
@@ -152,7 +157,7 @@ def test_rank_stands_beside_every_chosen_row(tmp_path: Path) -> None:
 
 
 def test_vectors_are_mapped_and_not_read(tmp_path: Path) -> None:
-    store.save_vectors(tmp_path, "pool", vectors())
+    save_vectors(tmp_path, vectors())
     matrix = store.load_vectors(tmp_path, "pool").matrix
     assert isinstance(matrix, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
@@ -160,10 +165,10 @@ def test_vectors_are_mapped_and_not_read(tmp_path: Path) -> None:
 
 
 def test_vectors_that_are_still_mapped_may_be_replaced(tmp_path: Path) -> None:
-    store.save_vectors(tmp_path, "pool", vectors())
+    save_vectors(tmp_path, vectors())
     old = store.load_vectors(tmp_path, "pool")
     other = Vectors(tuple("ab"), np.ones((2, 3), np.float32), "other")
-    store.save_vectors(tmp_path, "pool", other)
+    save_vectors(tmp_path, other)
     assert same(old, vectors())
     assert same(store.load_vectors(tmp_path, "pool"), other)
 

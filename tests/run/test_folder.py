@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError, RunError
+from curator.keys import inputs_of
+from curator.run import Run, keys_of
 from curator.run import folder as run
 from curator.run.folder import (
     TEMPORARY,
@@ -38,6 +40,7 @@ from curator.run.folder import (
     write_text,
 )
 from curator.run.ran import computed_with, noting
+from tests.small_run import recipe
 
 
 class Work:
@@ -176,6 +179,18 @@ def test_a_damaged_start_marker_is_an_error_that_says_what_to_do(content: str, t
     (tmp_path / "a" / "started.json").write_text(content)
     with pytest.raises(RunError, match=r"started\.json: .*; remove its folder and build again$"):
         make(tmp_path / "a", "k1", Work())
+
+
+@pytest.mark.parametrize("name", ["run.json", "identities.json", "dtype.json"])
+def test_a_damaged_file_beside_the_stages_is_removed_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{")
+    read = {
+        "run.json": lambda: keys_of(tmp_path),
+        "identities.json": lambda: inputs_of(recipe(), tmp_path),
+        "dtype.json": lambda: Run(recipe(), tmp_path).dtype(),
+    }
+    with pytest.raises(RunError, match=rf"{name}: .*; remove this file and build again$"):
+        read[name]()
 
 
 # Keys

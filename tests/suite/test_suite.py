@@ -19,8 +19,9 @@ from curator.run.folder import opened
 from curator.suite.model import VERSION, Suite
 from curator.suite.plan import planned
 from curator.suite.results import trainings
-from curator.suite.run import SHELF, TRACE, variants
+from curator.suite.run import SHELF, TRACE, Variant, _tried, variants
 from curator.train import job
+from tests.small_run import recipe
 from tests.suite.small_suite import RUNS, SMALL, folder, told, untimed
 
 SCHEMA = schema(Suite, "suite.json")
@@ -137,6 +138,22 @@ def test_a_recipe_that_fails_stops_no_other_and_says_why(ran: dict[str, Any]) ->
     # Its other task has its data, and runs.
     assert stand["vanished-8-misdeeds"]["status"] == "done"
     assert all(stand[name]["status"] == "done" for name in RUNS)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "the GPU or its driver failed; run the same command"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_mistake_of_ours(error: Exception, reason: str, tmp_path: Path) -> None:
+    def work(variant: Variant) -> None:
+        raise error
+
+    outcome = _tried(Variant("small", "small", recipe()), tmp_path, work)
+    assert (outcome.status, outcome.bug) == ("failed", False)
+    assert reason in (outcome.reason or "")
 
 
 def test_a_mistake_of_ours_in_training_is_told_apart_and_stops_no_other(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curator.errors import RecipeError
 from curator.report import drawing
 from curator.report.part import plain
 from curator.suite.contents import assemble
 from curator.suite.model import Found, Suite
 from curator.suite.page import html, primary
-from curator.suite.recovered import Recovered
+from curator.suite.recovered import FILE, Recovered, recovered
 from curator.suite.results import Result
 from curator.suite.run import Outcome, Variant
 
@@ -215,3 +217,10 @@ def test_the_decision_of_a_run_stands_beside_its_control() -> None:
     text = html(suite())
     assert "curated against random" not in text.lower()
     assert text.count("<td>matched-random</td>") == 2
+
+
+@pytest.mark.parametrize("content", ["{", '{"source": "a paper"}'])
+def test_numbers_of_a_paper_that_are_damaged_are_to_be_fixed_and_not_removed(content: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(RecipeError, match=r"recovered\.json: .*; fix it$"):
+        recovered(tmp_path)
