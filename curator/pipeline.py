@@ -179,7 +179,7 @@ def make_stage(run: Run, stage: str, keys: Mapping[str, str]) -> Made:
     folder = run.folder(stage)
     shelf = run.shelf / folder.name if run.shelf is not None and stage in SHARED else None
 
-    def work(folder: Path) -> Mapping[str, Any]:
+    def work(folder: Path) -> Mapping[str, object]:
         if stage != "base":
             experiment.relocate(run)
         return WORK[stage](run, folder)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -105,8 +105,7 @@ def _measured(runs: Sequence[Path], sources: Mapping[str, Source], base: Path) -
     for run in runs:
         require(run, "report")
         report = read_report(report_file(run))
-        read: Any = report.provenance.sources or {}
-        given: Mapping[str, Any] = (read.get("given", {}).get("sources") or [{}])[0]
+        given = _given(report.provenance.sources)
         name = next((name for name, identity in identities.items() if _same(identity, given)), None)
         if name is None:
             verified = next((given[kind] for kind in ("file", "hub", "sandbox") if kind in given), None)
@@ -121,7 +120,13 @@ def _measured(runs: Sequence[Path], sources: Mapping[str, Source], base: Path) -
     return verified_runs
 
 
-def _same(corpus: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+def _given(sources: object) -> Mapping[str, object]:
+    """What a run read as the set that it was given; empty for a set that it chose."""
+    read = cast("Mapping[str, Mapping[str, list[Mapping[str, object]]]]", sources or {})
+    return (read.get("given", {}).get("sources") or [{}])[0]
+
+
+def _same(corpus: Mapping[str, object], given: Mapping[str, object]) -> bool:
     """Whether a run read what a corpus names: a file of equal content, or the same data set of the Hub or sandbox."""
     what = next(kind for kind in ("sha256", "hub", "sandbox") if kind in corpus)
     revisions = (None, given.get("revision"), given.get("commit"))

@@ -127,7 +127,7 @@ def relocate(run: Run) -> None:
     if Path(old).exists() or (new := locate(run.recipe.model.id, run.vector_cache())) == old:
         return
 
-    def moved(value: Any) -> Any:
+    def moved(value: object) -> object:
         if isinstance(value, dict):
             return {name: moved(item) for name, item in value.items()}
         return [moved(item) for item in value] if isinstance(value, list) else new if value == old else value
@@ -142,7 +142,7 @@ def regime(run: Run, keys: Mapping[str, str]) -> FoundRegime:
     """The search for the regime; a finished one for the same settings and data is reused."""
     from curator.experiment.regime import search
 
-    def work(folder: Path) -> Mapping[str, Any]:
+    def work(folder: Path) -> Mapping[str, object]:
         relocate(run)
         return search(run, folder)
 

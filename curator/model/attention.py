@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from functools import cache as once
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
+    from torch.autograd.function import BackwardCFunction, FunctionCtx
     from transformers import PreTrainedModel
 
 NAME = "curator-bf16"
@@ -67,65 +68,55 @@ def attend(  # noqa: PLR0917 - as transformers calls it
         kept = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, **others}
         states, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kept)
         return states, None
-    batch, heads, tokens, width = query.shape
-    query = query * (width**-0.5 if scaling is None else scaling)  # fewer numbers than there are scores
-    causal = attention_mask is None and (getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
+    query = query * (query.shape[3] ** -0.5 if scaling is None else scaling)  # fewer numbers than there are scores
+    if attention_mask is None:
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        attention_mask = _later(tokens) if causal else None
+    elif attention_mask.dtype == torch.bool:
         # Added to the scores of every head, which is quicker than filling them.
         lowest = torch.finfo(torch.bfloat16).min
         attention_mask = torch.zeros(attention_mask.shape, dtype=torch.bfloat16).masked_fill_(~attention_mask, lowest)
-    together = batch * key.shape[1], -1, width
-    some = (part.bfloat16().reshape(together) for part in (query, key, value))
-    states = _Attention.apply(  # type: ignore[no-untyped-call]
-        *some, attention_mask, causal, (batch, heads, tokens, tokens)
-    )
-    return states.view(batch, heads, tokens, width).transpose(1, 2).contiguous(), None
+    some = (part.bfloat16() for part in (query, key, value))
+    states = _Attention.apply(*some, attention_mask)  # type: ignore[no-untyped-call]
+    return states.transpose(1, 2).contiguous(), None
 
 
 class _Attention(torch.autograd.Function):
-    """States `(b g, h/g t, w)` of queries of that shape, and keys and values `(b g, t, w)`, all in bf16. Heads that
-    share a key lie behind each other, so their products are one, and its gradient is their sum.
-    """
+    """States `(b, h, t, w)` of queries, keys and values in bf16, with a mask that is added to scores, or null."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - as torch calls it
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor | None,
-        causal: bool,
-        shape: tuple[int, int, int, int],
+    def forward(
+        ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        ctx.save_for_backward(query, key, value, mask)
-        ctx.rest = causal, shape
-        return torch.bmm(_shares(query, key, mask, *ctx.rest), value)
+        ctx.save_for_backward(query, key, value, mask)  # type: ignore[arg-type]
+        return torch.bmm(_shares(query, key, mask), _flat(value, value)).view_as(query)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, mask = ctx.saved_tensors
-        shares = _shares(query, key, mask, *ctx.rest)
-        of_value = torch.bmm(shares.transpose(1, 2), slope)
-        of_shares = torch.bmm(slope, value.transpose(1, 2))
+    def backward(ctx: BackwardCFunction, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, mask = ctx.saved_tensors  # type: ignore[misc]
+        shares, slope = _shares(query, key, mask), _flat(slope, value)
+        of_shares = torch.bmm(slope, _flat(value, value).transpose(1, 2))
         of_scores = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
-        return torch.bmm(of_scores, key), torch.bmm(of_scores.transpose(1, 2), query), of_value, None, None, None
+        of_query = torch.bmm(of_scores, _flat(key, key))
+        of_key = torch.bmm(of_scores.transpose(1, 2), _flat(query, key))
+        of_value = torch.bmm(shares.transpose(1, 2), slope)
+        return of_query.view_as(query), of_key.view_as(key), of_value.view_as(value), None
 
 
-def _shares(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    mask: torch.Tensor | None,
-    causal: bool,
-    shape: tuple[int, int, int, int],
-) -> torch.Tensor:
-    """Shares `(b g, h/g t, t)` of attention. `shape`: that of scores by row and head, `(b, h, t, t)`."""
-    scores = torch.bmm(query, key.transpose(1, 2)).view(shape)
-    if causal:
-        scores.add_(_later(shape[2]))
-    elif mask is not None:
-        scores.add_(mask)
-    return scores.softmax(dim=-1).view(len(query), -1, shape[3])
+def _flat(part: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """`(b g, h/g t, w)`: the heads that share a key lie behind each other, so that their products with it are one, and
+    its gradient is their sum.
+    """
+    return part.reshape(key.shape[0] * key.shape[1], -1, part.shape[3])
+
+
+def _shares(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Shares of attention `(b g, h/g t, t)`."""
+    scores = torch.bmm(_flat(query, key), _flat(key, key).transpose(1, 2))
+    if mask is not None:
+        scores.view(*query.shape[:3], -1).add_(mask)
+    return scores.softmax(dim=-1)
 
 
 @lru_cache(maxsize=8)

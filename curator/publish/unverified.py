@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import RecipeError
-from curator.recipe.inputs import sources
-from curator.recipe.package import path_of
 from curator.run import Run
 from curator.run.folder import disk, replacing
 
@@ -31,6 +29,9 @@ def refuse_read(file: Path, recipe: Recipe, written: Path | None = None) -> None
     Raises:
         RecipeError: It is that file, or the file of a source.
     """
+    from curator.recipe.inputs import sources
+    from curator.recipe.package import path_of
+
     read = [Path(path_of(source.file)).expanduser() for source in sources(recipe) if source.file is not None]
     read += [] if written is None else [written]
     if any(file.resolve() == each.resolve() for each in read):

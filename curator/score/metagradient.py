@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from curator.wording import these
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from curator.model.openers import Openers
     from curator.records import Messages
@@ -73,7 +73,7 @@ class Placed:
 
 
 def require_trials(
-    courses: Sequence[Course], rows: Sequence[Messages], config: Any, tokenizer: PreTrainedTokenizerBase
+    courses: Sequence[Course], rows: Sequence[Messages], config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Refuses, before any model is trained, every trial that would be refused once its job begins: it is set up on a
     model without weights.

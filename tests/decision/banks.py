@@ -28,8 +28,8 @@ class Bank:
 
 
 def pool(generator):
-    """`id` and three groupings: eight even ones, twenty of which the first is the largest, and three."""
-    opener = np.minimum(generator.zipf(1.4, POOL), 20)
+    """`id` and three groupings: eight even ones, thirty of which the first is the largest, and three."""
+    opener = np.minimum(generator.zipf(1.4, POOL), 30)
     return pl.DataFrame(
         {
             "id": [f"r{number}" for number in range(POOL)],

@@ -260,7 +260,7 @@ def test_caps_hold_under_a_budget_where_their_shares_are_of_the_rows_that_it_pay
 def test_caps_that_limit_nothing_change_nothing():
     x, score = unit_rows(3, 30), np.random.default_rng(3).standard_normal(30)
     labels = [row % 15 for row in range(30)]
-    plain, capped = select(x, score, 10), select(x, score, 10, caps={"pair": (labels, 0.2)})
+    plain, capped = select(x, score, 10, weight=0.5), select(x, score, 10, weight=0.5, caps={"pair": (labels, 0.2)})
     assert (plain.ids, plain.value, plain.bound, plain.relative_gap) == (
         capped.ids, capped.value, capped.bound, capped.relative_gap
     )  # fmt: skip
