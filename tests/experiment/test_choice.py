@@ -15,6 +15,7 @@ import pytest
 from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
 from curator.errors import RunError
+from curator.experiment import bank as experiment_bank
 from curator.experiment import choice, pilot
 from curator.experiment import features as feature
 from curator.experiment.bank import SUBSET_SCHEMA, Banked, design, run_bank
@@ -276,6 +277,25 @@ def test_scores_are_averaged_over_the_tasks_that_the_bank_runs_on(world, monkeyp
     with suppress(KeyboardInterrupt):
         run_bank(run, tmp_path, data, world[0], mixtures=2)
     assert weighed == [{"list": 1.0}]
+
+
+def test_sets_of_a_bank_match_the_length_of_the_set_that_covers_best(world, monkeypatch, tmp_path):
+    handed, (rows, traits, vectors) = {}, invented(120)
+
+    def tried(run, data, folder, sets, names, *, first, **_):
+        handed.update(first=sets[first], names=names, known=set(sets))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment_bank, "tried", tried)
+    monkeypatch.setattr(Run, "traits", lambda _: traits)
+    monkeypatch.setattr(Run, "vectors", lambda *_: vectors)
+    monkeypatch.setattr(Run, "every_score", lambda _: pl.DataFrame({"id": vectors.ids, "s:list": 0.5}))
+    data, run = SimpleNamespace(pool=SimpleNamespace(rows=rows)), Run(recipe(*BANK[:-1]), tmp_path)
+    with suppress(KeyboardInterrupt):
+        run_bank(run, tmp_path, data, world[0], mixtures=3)
+    assert handed["first"] == world[0].selection.ids
+    assert handed["names"] == ["mix-0", "mix-1", "mix-2"]  # the set that covers best is not run itself
+    assert set(handed["names"]) < handed["known"]
 
 
 def test_a_bank_of_which_nothing_was_scored_says_so(world, monkeypatch, tmp_path):

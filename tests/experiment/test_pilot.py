@@ -140,6 +140,9 @@ def test_draws_of_the_pilot_hold_what_the_curated_set_may_hold():
     for seed in range(10):
         found = drawn(rows, Select(budget_tokens=200), 30, np.random.default_rng(seed))
         assert 150 < sum(tokens[row_id] for row_id in found) <= 200
+        out = [f"r{number:02d}" for number in range(40)]
+        without = drawn(rows, Select(k=7, exclude=out), 7, np.random.default_rng(seed))
+        assert not set(without) & set(out)
     assert found != drawn(rows, Select(budget_tokens=200), 30, np.random.default_rng(0))
     out = [f"r{number:02d}" for number in range(40)]
     assert set(drawn(rows, Select(k=20, exclude=out), 20, np.random.default_rng(0))) == {*tokens} - {*out}
