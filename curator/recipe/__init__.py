@@ -323,8 +323,8 @@ class Recipe(Section):
         if self.select.repeats is not None:
             self.select.repeats.require_passes(self.verify.stage)
         if self.select.by == "bank" and self.verify.stage == "rehearsal":
-            reason = "rehearsal trains on the first rows of a set, and select.by: bank learns from whole sets"
-            raise ValueError(f"verify: stage: {reason}; set stage to upstream, or remove by")
+            reason = "which trains on the first rows of a set, and select.by: bank learns from whole sets"
+            raise ValueError(f"verify: stage is 'rehearsal', {reason}; set stage to upstream, or remove by")
 
     def _of_other_rows(self) -> None:
         for where, source in self._sources_of_other_rows():

@@ -298,12 +298,14 @@ def _repeats(found: Reliability) -> str:
     seeds = wording.these(found.repeats, "seed", "seeds")
     words = f"The outcome of a set repeats from seed to seed with {value}."
     if not found.ceiling_low:
-        most = "" if found.ceiling_high is None else f", and by at most {_figure(found.ceiling_high)}"
-        return f"{words} It is not known if a perfect score would correlate with their means over {seeds}{most}."
+        if found.ceiling_high is None:
+            return f"{words} How closely a perfect score would correlate with the means over {seeds} is not known."
+        most = _figure(found.ceiling_high)
+        return f"{words} A perfect score could correlate with the means over {seeds} by anything from 0.00 to {most}."
     limits = f"[{_figure(found.ceiling_low)}, {_figure(found.ceiling_high)}]"
     return (
-        f"{words} For the mean over {seeds}, it is {_figure(found.mean)}. A perfect score is expected to correlate "
-        f"with that mean by {_figure(found.ceiling)} {limits}, the square root of this figure."
+        f"{words} For the mean over {seeds}, it is {_figure(found.mean)}. The square root of this figure, "
+        f"{_figure(found.ceiling)} {limits}, is how closely a perfect score is expected to correlate with that mean."
     )
 
 

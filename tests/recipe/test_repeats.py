@@ -28,7 +28,7 @@ def test_what_cannot_be_is_refused(section: str, sentence: str) -> None:
 
 
 def test_a_bank_learns_from_whole_sets_and_so_not_from_rehearsals() -> None:
-    with pytest.raises(RecipeError, match=r"verify: stage: rehearsal trains on the first .*; set stage to upstream"):
+    with pytest.raises(RecipeError, match=r"verify: stage is 'rehearsal', .* whole sets; set stage to upstream"):
         recipe("select={k: 20, by: bank}", "verify.pilot={}", "verify.stage=rehearsal")
 
 

@@ -95,7 +95,7 @@ def test_page_text_and_card_name_what_predicts_and_count_the_rest(report):
         assert "1 set has no scored outcome" in shown
         repeats = report.bank.reliability
         limits = f"[{repeats.ceiling_low:.2f}, {repeats.ceiling_high:.2f}]"
-        assert f"by {repeats.ceiling:.2f} {limits}, the square root" in unescape(shown)
+        assert f"square root of this figure, {repeats.ceiling:.2f} {limits}, is how closely" in unescape(shown)
         assert "<b>f0" not in shown
     text = markdown(report)
     assert "| **share:c0** |" in text
@@ -147,12 +147,12 @@ def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
          "There are too few sets"),
         (Reliability(source="seeds", subsets=9, repeats=2, one=0.43, low=0.1, high=0.6, mean=0.6, ceiling=0.775,
                      ceiling_low=0.42, ceiling_high=0.866),
-         "A perfect score is expected to correlate with that mean by 0.78 [0.42, 0.87]"),
+         "The square root of this figure, 0.78 [0.42, 0.87], is how closely a perfect score is expected"),
         (Reliability(source="seeds", subsets=9, repeats=2, one=0.0, low=0.0, high=0.5, mean=0.0, ceiling=0.0,
                      ceiling_low=0.0, ceiling_high=0.816),
-         "It is not known if a perfect score would correlate with their means over 2 seeds, and by at most 0.82."),
+         "A perfect score could correlate with the means over 2 seeds by anything from 0.00 to 0.82."),
         (Reliability(source="seeds", subsets=9, repeats=2, one=0.0, low=None, high=None, mean=0.0, ceiling=0.0),
-         "would correlate with their means over 2 seeds."),
+         "would correlate with the means over 2 seeds is not known."),
     ],
 )  # fmt: skip
 def test_how_far_an_outcome_repeats_is_said_of_what_is_known(part, found, words):

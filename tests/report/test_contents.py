@@ -242,11 +242,11 @@ def test_a_metagradient_that_a_pilot_tries_on_its_own_probes_is_said_to_be_favou
     tried = [one if one.drawn else one.model_copy(update={"score": "metagradient"}) for one in alike.candidates]
     run = invent()
     for pilot, favoured in ((alike, False), (alike.model_copy(update={"candidates": tuple(tried)}), True)):
-        assert ("A metagradient is of the same probes" in markdown(run.report(pilot=pilot))) == favoured
+        assert ("A metagradient is computed for the same probes" in markdown(run.report(pilot=pilot))) == favoured
     bank = banked("score-0")
     named = [one.model_copy(update={"what": "less metagradient, weight 1 against coverage"}) for one in bank.candidates]
-    assert "A metagradient is of the same probes" not in markdown(run.report(pilot=bank))
-    assert "A metagradient is of the same probes" in markdown(
+    assert "A metagradient is computed for the same probes" not in markdown(run.report(pilot=bank))
+    assert "A metagradient is computed for the same probes" in markdown(
         run.report(pilot=bank.model_copy(update={"candidates": tuple(named)}))
     )
 
