@@ -39,7 +39,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "pool": 10,
     "represent": 5,
     "scores": 4,
-    "select": 10,
+    "select": 11,
     "train": 6,
     "answer": 3,
     "judge": 5,

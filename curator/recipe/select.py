@@ -134,8 +134,8 @@ class Select(Section):
     pilot choose. Give it in place of `coverage`.
     """
     coverage: Part | None = None
-    """Share to keep of the coverage between that of a random set (0) and that of coverage alone (1). Of the sets that
-    keep it, `prefer` chooses one. It is 0.9 where nothing else is said.
+    """Share to keep of the coverage between that of a random set (0) and the most found (1). Of the sets that keep it,
+    `prefer` chooses one. It is 0.9 where nothing else is said.
     """
     prefer: Literal["dissimilar", "similar", "none"] = "none"
     """With `coverage`: the least similar set, the most similar one, or the one that covers most."""

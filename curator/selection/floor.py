@@ -1,10 +1,10 @@
 """A floor under coverage: among sets that keep a share of the attainable coverage, one of least similarity.
 
-Coverage g is measured from the mean of random sets of the same size. The floor is g_random + share * (g_alone -
-g_random), where g_alone is the coverage of the greedy set at lambda 0, coverage alone. The sets between coverage alone
-and similarity alone are those that the objective gives at some lambda; a search finds the largest lambda that keeps the
-floor. One of them may cover more than coverage alone does, since greedy sets are not the best ones. So the shares that
-are told are of the most that any of them covers: (g(S) - g_random) / (g_most - g_random).
+Coverage g is measured from the mean of random sets of the same size. The sets between coverage alone (lambda 0) and
+similarity alone are those that the objective gives at some lambda; a search finds the largest lambda that keeps the
+floor, g_random + share * (g_most - g_random), where g_most is the most that any set of the search covers. That is
+coverage alone as a rule; but greedy sets are not the best ones, so a set at another lambda may cover more, and then the
+floor rises. The share that a set keeps is (g(S) - g_random) / (g_most - g_random).
 
 The certificates of the lambdas tried together bound the distance from the best set. No set has more coverage than the
 bound at lambda 0. And with B the bound at a lambda > 0, every set O that keeps the floor G has g(O) - lambda * z(O) <=
@@ -140,23 +140,27 @@ def keep(
     draws = [random_rows(bounds, generator).tolist() for _ in range(RANDOM_SETS)]
     random = [(objective_value(term, np.zeros_like(unit), rows), float(unit[rows].sum())) for rows in draws]
     random_coverage, random_similarity = (float(np.mean(values)) for values in zip(*random, strict=True))
-    span = max(0.0, free.coverage - random_coverage)
-    floor = free.coverage - (1.0 - coverage) * span
+
+    def floor_of(most: float) -> float:
+        return most - (1.0 - coverage) * max(0.0, most - random_coverage)
+
     # Any other set is at least as (or at most as) similar; the search starts around the lambda at which this set ties
     # with coverage alone.
     furthest = -sign * largest_sum(bounds, -sign * unit)
     tries = [free]
     if sign:
-        tries = _search(at, free, sign=sign, floor=floor, span=span, reach=abs(free.similarity - furthest))
+        tries = _search(
+            at, free, sign=sign, floor_of=floor_of, random=random_coverage, reach=abs(free.similarity - furthest)
+        )
+    most = max(each.coverage for each in tries)
+    floor = floor_of(most)
     kept = [each for each in tries if each.coverage >= floor - 1e-12]
     # Sums of the same rows picked in another order differ in their last bits; then the smallest lambda is taken.
     chosen = min(kept, key=lambda each: (round(sign * each.similarity, 9), abs(each.weight)))
     limits = [upper_bound(term, each.weight * unit, bounds, each.picks[0], prefixes=_PREFIXES) for each in tries]
 
-    most = max(each.coverage for each in tries)  # greedy at another lambda may cover more
-
     def share(value: float, whole: float | None = most) -> float | None:
-        if whole is None or min(span, whole - random_coverage) <= rounding(whole):
+        if whole is None or min(free.coverage, whole) - random_coverage <= rounding(whole):
             return None
         return (value - random_coverage) / (whole - random_coverage)
 
@@ -195,38 +199,44 @@ def keep(
 
 
 def _search(
-    at: Callable[[float], _Try], free: _Try, *, sign: float, floor: float, span: float, reach: float
+    at: Callable[[float], _Try],
+    free: _Try,
+    *,
+    sign: float,
+    floor_of: Callable[[float], float],
+    random: float,
+    reach: float,
 ) -> list[_Try]:
     """`free` (lambda 0) and the lambdas tried after it, until the floor lies closely below one of them.
 
     Args:
         sign: Sign of every lambda.
-        floor: The least coverage to keep.
-        span: Coverage of `free` minus that of random sets.
+        floor_of: The most coverage found -> the least coverage to keep.
+        random: Mean coverage of random sets.
         reach: Distance of the mean similarity of `free` from the least (or largest) of any set.
     """
     tries = [free]
     if reach <= 1e-9:
         return tries
     # At this lambda coverage alone and similarity alone would tie if the latter covered as much as a random set.
-    size = max(span, 1e-6 * max(1.0, abs(free.coverage))) / reach
-    below: _Try | None = None  # the smallest lambda known to fall below the floor, and the largest known to keep it
-    above = free
+    size = max(free.coverage - random, 1e-6 * max(1.0, abs(free.coverage))) / reach
     while len(tries) < _TRIES:
-        last = at(sign * size)
-        tries.append(last)
-        if last.coverage >= floor - 1e-12:
-            above = last
-        else:
-            below = last
-        if below is None:
+        tries.append(at(sign * size))
+        most = max(each.coverage for each in tries)
+        floor = floor_of(most)
+        # The largest lambda that keeps the floor, and the smallest beyond it, which does not.
+        above = max((each for each in tries if each.coverage >= floor - 1e-12), key=lambda each: abs(each.weight))
+        near = abs(above.weight)
+        beyond = [each for each in tries if abs(each.weight) > near]
+        if not beyond:
             # Two lambdas may give the same set although a larger one gives another.
             if abs(above.similarity - free.similarity) >= reach - 1e-9:
                 break  # similarity cannot fall (or rise) any further
             size *= _STEP
             continue
-        near, far = abs(above.weight), abs(below.weight)
-        if near and (above.coverage - floor <= _NEAR * span or far / near < 1.01):
+        below = min(beyond, key=lambda each: abs(each.weight))
+        far = abs(below.weight)
+        if near and (above.coverage - floor <= _NEAR * max(0.0, most - random) or far / near < 1.01):
             break
         if not near:
             size = far / _STEP

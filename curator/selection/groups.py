@@ -11,8 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
-from itertools import product
-from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -230,32 +228,27 @@ def _even_out(
     """
     k, total = sum(counts.values()), sum(weights.values())
     first, *later = stated
-    over = {
-        at: {label: rows - stated[at].get(label, 0.0) * k for label, rows in _sums(counts, at).items()} for at in later
-    }
-
-    def value(source: Stratum, goal: Stratum) -> float:
-        """How much a move lowers the squared differences from the shares, halved."""
-        changed = (at for at in later if source[at] != goal[at])
-        return sum(over[at][source[at]] - over[at][goal[at]] - 1.0 for at in changed)
-
-    def missing(stratum: Stratum) -> float:
-        return weights[stratum] * k / total - counts[stratum]
+    order = sorted(counts, key=_order)
+    rows, left = (np.array([of[stratum] for stratum in order]) for of in (counts, stock))
+    wanted = np.array([weights[stratum] for stratum in order]) * k / total
+    label = {at: np.unique([repr(stratum[at]) for stratum in order], return_inverse=True)[1] for at in stated}
+    alike = label[first][:, None] == label[first]
+    share = {at: np.array([stated[at].get(stratum[at], 0.0) for stratum in order]) for at in later}
 
     while True:
-        moves = [
-            (-round(value(source, goal), 9), round(missing(source) - missing(goal), 9), source, goal)
-            for source, goal in product(sorted(counts, key=_order), repeat=2)
-            if source[first] == goal[first] and counts[source] and counts[goal] < stock[goal] and weights[goal]
-        ]
-        value_lost, _, source, goal = min(moves, key=itemgetter(0, 1), default=(0.0, 0.0, (), ()))
-        if value_lost >= 0:
-            return
-        counts[source] -= 1
-        counts[goal] += 1
+        lowered = np.zeros(alike.shape)  # how much a move lowers the squared differences from the shares, halved
         for at in later:
-            over[at][source[at]] -= 1
-            over[at][goal[at]] += 1
+            over = np.bincount(label[at], rows)[label[at]] - share[at] * k  # of each stratum's label
+            lowered += np.where(label[at][:, None] != label[at], over[:, None] - over - 1.0, 0.0)
+        possible = alike & (rows > 0)[:, None] & ((rows < left) & (wanted > 0.0))
+        lost = np.where(possible, -lowered.round(9), np.inf)
+        if lost.min() >= 0:
+            break
+        missing = (wanted - rows)[:, None] - (wanted - rows)
+        source, goal = divmod(int(np.where(lost == lost.min(), missing.round(9), np.inf).argmin()), len(order))
+        rows[source] -= 1
+        rows[goal] += 1
+    counts.update(zip(order, rows.tolist(), strict=True))
 
 
 def _fitted(section: Within, stock: Mapping[Stratum, int], stated: Stated) -> Mapping[Stratum, float]:

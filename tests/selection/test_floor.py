@@ -40,8 +40,8 @@ def test_the_set_keeps_the_floor_and_no_set_is_past_the_certified_ends(seed, n, 
     x, score = unit_rows(seed, n, copies=n // 4), np.random.default_rng(seed).standard_normal(n)
     found = select(x, score, k, coverage=coverage, prefer=prefer, neighbours=4)
     cover, z, facts = facility(x, 4), standard(score), found.parameters["floor"]
-    alone = tried(found)[0].coverage
-    floor = alone - (1 - coverage) * max(0.0, alone - facts["random"])
+    most = max(point.coverage for point in tried(found))
+    floor = most - (1 - coverage) * max(0.0, most - facts["random"])
     assert cover(tuple(found.indices)) >= floor - 2e-6
     assert facts["similarity"] == pytest.approx(z[found.indices].mean(), abs=1e-9)
     sign = SIGNS[prefer]
@@ -52,6 +52,7 @@ def test_the_set_keeps_the_floor_and_no_set_is_past_the_certified_ends(seed, n, 
     best = min((sign * near for value, near in every if value >= floor + 2e-6), default=np.inf)
     assert best >= sign * facts["similarity_bound"] - 2e-5
     if facts["share"] is not None:
+        assert facts["share"] >= coverage - 1e-9
         assert max(point.share for point in tried(found)) == pytest.approx(1.0)
         assert facts["share_certified"] <= facts["share"] + 1e-9
     for point in tried(found):
