@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.engine import engaged
+from curator.errors import RecipeError
 from curator.experiment import stage as experiment
 from curator.judge import stage as judge
 from curator.keys import inputs_of, stage_keys
 from curator.pool import stage as pool
 from curator.publish import stage as publish
 from curator.recipe import Recipe
-from curator.recipe.file import dump
+from curator.recipe.file import dotted, dump
 from curator.recipe.unverified import require_untrained, require_verifiable
 from curator.report import stage as report
 from curator.represent import stage as represent
@@ -108,6 +109,8 @@ def build(
     """
     if until not in CHOICE:
         require_verifiable(recipe)
+    if recipe.select.piloted or STAGES.index(until) >= STAGES.index("judge"):
+        _require_judges(recipe, base)
     # A pilot fine-tunes at this setting too.
     searches = recipe.verify.finds_regime and (recipe.select.piloted or until not in CHOICE)
     made: dict[str, Made] = {}
@@ -148,10 +151,23 @@ def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Pro
     Raises:
         CuratorError: See `build`.
     """
+    _require_judges(recipe, base)
     with begun(recipe, root, base, progress) as (run, keys):
         for stage in ("base", "pool"):
             make_stage(run, stage, keys)
         return experiment.regime(run, keys)
+
+
+def _require_judges(recipe: Recipe, base: Path) -> None:
+    """Checks that what judges and metrics read is there, which takes no time and is needed after hours of training.
+
+    Raises:
+        RecipeError: Something is missing.
+    """
+    from curator.forecast.models import lacking_for_judges
+
+    if absent := [f"{dotted(keys)}: {sentence}" for keys, sentence in lacking_for_judges(recipe, base)]:
+        raise RecipeError(absent)
 
 
 @contextmanager

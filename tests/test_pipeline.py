@@ -15,7 +15,7 @@ import jsonschema
 import polars as pl
 import pytest
 
-from curator.errors import CuratorError, DataError, RunError, SelectionError
+from curator.errors import CuratorError, DataError, RecipeError, RunError, SelectionError
 from curator.language import language
 from curator.pipeline import GRIDS, SHARED, WORK, begun, build
 from curator.report.model import Report
@@ -275,6 +275,27 @@ def test_bad_input_is_told_before_anything_is_half_written(
     unfinished = [folder for folder in (tmp_path / "run").glob("[0-9]-*") if not (folder / "done.json").exists()]
     files = {path.name for folder in unfinished for path in folder.rglob("*") if path.is_file()}
     assert files <= {"started.json"}
+
+
+@pytest.mark.parametrize(
+    ("of_judge", "message"),
+    [
+        ("embedding: gone", r"judges\.panel\[1\]\.embedding: gone has no head\.json"),
+        ("embedding: head", r"judges\.panel\[1\]\.embedding: head was fitted with an embedder .*: no folder /no/such"),
+        ("classifier: /no/such/folder", r"judges\.panel\[1\]\.classifier: no folder /no/such/folder"),
+    ],
+)
+def test_what_judges_lack_is_told_before_hours_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_judge: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "head.json").write_text('{"embedder": "/no/such/folder"}')
+    panel = f"judges.panel=[{{name: exact, sandbox: exact}}, {{name: second, {of_judge}}}]"
+    with pytest.raises(RecipeError, match=message):
+        build(recipe(panel), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    build(recipe(panel), tmp_path / "run", until="base")  # needs no judge
 
 
 def test_a_pool_that_asks_nothing_but_probes_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from curator.errors import DataError, RecipeError
 from curator.forecast.bank import unseen
 from curator.forecast.curve import merged
 from curator.forecast.workload import unrehearsed
+from curator.keys.pieces import embedder_of
 from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
 from curator.recipe import Recipe, embedders_of
@@ -43,17 +44,9 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             template_text(_path(template))
         except RecipeError as error:
             yield keys, str(error).partition(": ")[2]
-    for number, judge in enumerate(recipe.judges.panel):
-        at: Keys = ("judges", "panel", number)
-        if judge.embedding is not None and not (_path(judge.embedding) / "head.json").is_file():
-            yield (*at, "embedding"), f"{judge.embedding} has no head.json; write one with `curator judge fit`"
-        if judge.error is not None and not _path(judge.error).is_file():
-            yield (*at, "error"), f"no file {judge.error}; write one with `curator judge measure --store`"
-    for number, task in enumerate(recipe.tasks):
-        if not isinstance(task.metric, str):
-            file = base / _path(task.metric.python.rpartition(":")[0])
-            if not file.is_file():
-                yield ("tasks", number, "metric"), f"no file {file}; give the path of a Python file"
+    if recipe.pool.refusals.embedding is not None:
+        yield from _no_head(("pool", "refusals"), recipe.pool.refusals.embedding)
+    yield from lacking_for_judges(recipe, base)
     recovery = recipe.augment.recovery
     if recovery is not None and recovery.openers is not None and not (base / _path(recovery.openers)).is_file():
         yield (
@@ -63,6 +56,31 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     python = recipe.verify.generate.python
     if python is not None and shutil.which(python) is None:
         yield ("verify", "generate", "python"), f"cannot run {python}; give a Python interpreter"
+
+
+def lacking_for_judges(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
+    """Missing folders of judges' models, judges' files and metrics, by their keys."""
+    for number, judge in enumerate(recipe.judges.panel):
+        at: Keys = ("judges", "panel", number)
+        if judge.model is not None and (problem := _no_folder(judge.model)) is not None:
+            yield (*at, "guard" if judge.guard else "classifier"), problem
+        if judge.embedding is not None:
+            yield from _no_head(at, judge.embedding)
+        if judge.error is not None and not _path(judge.error).is_file():
+            yield (*at, "error"), f"no file {judge.error}; write one with `curator judge measure --store`"
+    for number, task in enumerate(recipe.tasks):
+        if not isinstance(task.metric, str):
+            file = base / _path(task.metric.python.rpartition(":")[0])
+            if not file.is_file():
+                yield ("tasks", number, "metric"), f"no file {file}; give the path of a Python file"
+
+
+def _no_head(at: Keys, head: str) -> Iterator[tuple[Keys, str]]:
+    """A sentence if the folder of a fitted head does not hold one, or the embedder that it was fitted with is gone."""
+    if not (_path(head) / "head.json").is_file():
+        yield (*at, "embedding"), f"{head} has no head.json; write one with `curator judge fit`"
+    elif (embedder := embedder_of(head)) is not None and (problem := _no_folder(embedder)) is not None:
+        yield (*at, "embedding"), f"{head} was fitted with an embedder that is not here: {problem}"
 
 
 def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
@@ -175,7 +193,7 @@ def _path(text: str) -> Path:
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
-    """Every id of a model, embedder or judge that the run loads."""
+    """Every id of a model or an embedder that the run loads, apart from those of judges."""
     yield ("model", "id"), recipe.model.id
     several = isinstance(recipe.represent, list)
     for number, section in enumerate(recipe.representations):
@@ -183,9 +201,6 @@ def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
             yield ("represent", *((number,) if several else ()), "id"), section.id
     for embedder in dict.fromkeys([*([recipe.pool.embedder] if recipe.pool.embeds else []), *embedders_of(recipe)]):
         yield ("pool" if embedder == recipe.pool.embedder else "score", "embedder", "id"), embedder.id
-    for number, judge in enumerate(recipe.judges.panel):
-        if judge.model is not None:
-            yield ("judges", "panel", number, "guard" if judge.guard else "classifier"), judge.model
 
 
 def _no_folder(model_id: str) -> str | None:

@@ -49,7 +49,7 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
     name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
     metrics = [task.metric for task in run.recipe.tasks if not isinstance(task.metric, str)]
     shipped = packages(
-        *(text for section in judges.panel for text in (section.folder, embedder_of(section), section.error)),
+        *(text for section in judges.panel for text in (section.folder, embedder_of(section.embedding), section.error)),
         *(metric.python.rpartition(":")[0] for metric in metrics),
     )
     return {

@@ -89,19 +89,17 @@ def judge_settings(judge: Judge) -> tuple[object, ...]:
     """Everything that decides a judge's verdicts: its settings, the files of its folder, and those of the embedder's
     folder for a fitted head.
     """
-    embedder = embedder_of(judge)
+    embedder = embedder_of(judge.embedding)
     read = folder_identity(embedder) if embedder else None
     return judge.deciding(), folder_identity(judge.folder) if judge.folder else None, *([read] if read else [])
 
 
-def embedder_of(judge: Judge) -> str | None:
-    """The embedder that the fitted head of a judge names; null for other judges, or if the head cannot be read, which
-    the judge itself reports.
-    """
-    if judge.embedding is None:
+def embedder_of(head: str | None) -> str | None:
+    """The embedder that a fitted head names; null without a head, or if it cannot be read, which its judge reports."""
+    if head is None:
         return None
     try:
-        named = json.loads((Path(path_of(judge.embedding)) / "head.json").read_text(encoding="utf-8"))["embedder"]
+        named = json.loads((Path(path_of(head)) / "head.json").read_text(encoding="utf-8"))["embedder"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return named if isinstance(named, str) else None

@@ -18,8 +18,7 @@ from curator.pool.files import records as file_records
 from curator.pool.rows import Row, SourceRows, category_candidates
 from curator.pool.turns import Turns, check_text
 from curator.recipe import Recipe
-from curator.recipe.inputs import content, fingerprint, locate, missing_metrics, sources
-from curator.recipe.package import path_of
+from curator.recipe.inputs import content, fingerprint, locate, sources
 from curator.recipe.source import Source
 from curator.records import CountTokens, Drop, row_id
 from curator.sandbox import NAMES
@@ -234,18 +233,7 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
                 look(source, prompts_only=any(source is probe for probe in probes), base=base)
         except DataError as error:
             problems.append(str(error))
-    for judge in recipe.judges.panel:
-        if judge.embedding is not None and not (Path(path_of(judge.embedding)) / "head.json").is_file():
-            problems.append(
-                f"judges.panel.{judge.name}.embedding: {judge.embedding} has no head.json; make one with "
-                "`curator judge fit`"
-            )
-        if judge.error is not None and not Path(path_of(judge.error)).is_file():
-            problems.append(
-                f"judges.panel.{judge.name}.error: no such file {judge.error}; make it with "
-                "`curator judge measure --store`"
-            )
-    return sorted({*problems, *missing_metrics(recipe, base)})
+    return sorted({*problems})
 
 
 def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:

@@ -163,6 +163,11 @@ ALONE = {
         "a.yaml:20: judges.panel[0].embedding: gone has no head.json",
         "curator judge fit",
     ),
+    "a missing head of the pool": (
+        replaced("- {file: pool.jsonl}", "- {file: pool.jsonl}\n  refusals: {embedding: gone}"),
+        "a.yaml:6: pool.refusals.embedding: gone has no head.json",
+        "curator judge fit",
+    ),
     "an id that no row has": (
         replaced("k: 10", "k: 10\n  include: [aaaa]"),
         "a.yaml:13: select.include[0]: no row with id 'aaaa'",
