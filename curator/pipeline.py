@@ -25,7 +25,7 @@ from curator.recipe.unverified import require_untrained, require_verifiable
 from curator.report import stage as report
 from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
-from curator.run.folder import Made, make, opened, read_json, write_json, write_text
+from curator.run.folder import Made, finished, make, opened, read_json, write_json, write_text
 from curator.run.names import BANK, KEYS, RECIPE, SIZE, UNVERIFIED
 from curator.run.readers import key_of_rows
 from curator.score import stage as score
@@ -109,12 +109,12 @@ def build(
     """
     if until not in CHOICE:
         require_verifiable(recipe)
-    if recipe.select.piloted or STAGES.index(until) >= STAGES.index("judge"):
-        _require_judges(recipe, base)
     # A pilot fine-tunes at this setting too.
     searches = recipe.verify.finds_regime and (recipe.select.piloted or until not in CHOICE)
     made: dict[str, Made] = {}
     with begun(recipe, root, base, progress, shelf) as (run, keys):
+        if recipe.select.piloted or STAGES.index(until) >= STAGES.index("judge"):
+            _require_judges(run, keys)
         experiment.prepare(run, until, keys)
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage == "select" and searches:
@@ -151,23 +151,30 @@ def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Pro
     Raises:
         CuratorError: See `build`.
     """
-    _require_judges(recipe, base)
     with begun(recipe, root, base, progress) as (run, keys):
+        _require_judges(run, keys)
         for stage in ("base", "pool"):
             make_stage(run, stage, keys)
         return experiment.regime(run, keys)
 
 
-def _require_judges(recipe: Recipe, base: Path) -> None:
-    """Checks that what judges and metrics read is there, which takes no time and is needed after hours of training.
+def _require_judges(run: Run, keys: Mapping[str, str]) -> None:
+    """Checks that judges and metrics have what they need, unless all has been judged: it takes no time, and they would
+    tell after hours of training.
 
     Raises:
-        RecipeError: Something is missing.
+        RecipeError, JudgeError: Something is missing.
     """
+    done = finished(run.folder("judge"))
+    if done is not None and done["key"] == keys["judge"]:
+        return
     from curator.forecast.models import lacking_for_judges
+    from curator.judge.endpoint import key_of
 
-    if absent := [f"{dotted(keys)}: {sentence}" for keys, sentence in lacking_for_judges(recipe, base)]:
+    if absent := [f"{dotted(at)}: {sentence}" for at, sentence in lacking_for_judges(run.recipe, run.base)]:
         raise RecipeError(absent)
+    for rubric in filter(None, (section.rubric for section in run.recipe.judges.panel)):
+        key_of(rubric)
 
 
 @contextmanager

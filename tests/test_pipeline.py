@@ -15,7 +15,7 @@ import jsonschema
 import polars as pl
 import pytest
 
-from curator.errors import CuratorError, DataError, RecipeError, RunError, SelectionError
+from curator.errors import CuratorError, DataError, JudgeError, RecipeError, RunError, SelectionError
 from curator.language import language
 from curator.pipeline import GRIDS, SHARED, WORK, begun, build
 from curator.report.model import Report
@@ -282,6 +282,7 @@ def test_bad_input_is_told_before_anything_is_half_written(
     [
         ("embedding: gone", r"judges\.panel\[1\]\.embedding: gone has no head\.json"),
         ("embedding: head", r"judges\.panel\[1\]\.embedding: head was fitted with an embedder .*: no folder /no/such"),
+        ("rubric: {url: 'https://host.invalid/v1', model: grader, key_env: NO_SUCH_KEY}", r"NO_SUCH_KEY is not set"),
         ("classifier: /no/such/folder", r"judges\.panel\[1\]\.classifier: no folder /no/such/folder"),
     ],
 )
@@ -292,9 +293,9 @@ def test_what_judges_lack_is_told_before_hours_of_training(
     (tmp_path / "head").mkdir()
     (tmp_path / "head" / "head.json").write_text('{"embedder": "/no/such/folder"}')
     panel = f"judges.panel=[{{name: exact, sandbox: exact}}, {{name: second, {of_judge}}}]"
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises((RecipeError, JudgeError), match=message):
         build(recipe(panel), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("[0-9]-*"))
     build(recipe(panel), tmp_path / "run", until="base")  # needs no judge
 
 

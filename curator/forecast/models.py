@@ -4,11 +4,12 @@ heavy.
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from curator.errors import DataError, RecipeError
+from curator.errors import DataError, RecipeError, first_line
 from curator.forecast.bank import unseen
 from curator.forecast.curve import merged
 from curator.forecast.workload import unrehearsed
@@ -70,9 +71,28 @@ def lacking_for_judges(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple
             yield (*at, "error"), f"no file {judge.error}; write one with `curator judge measure --store`"
     for number, task in enumerate(recipe.tasks):
         if not isinstance(task.metric, str):
-            file = base / _path(task.metric.python.rpartition(":")[0])
-            if not file.is_file():
-                yield ("tasks", number, "metric"), f"no file {file}; give the path of a Python file"
+            path, _, function = task.metric.python.rpartition(":")
+            if (problem := _no_function(base / _path(path), function)) is not None:
+                yield ("tasks", number, "metric"), problem
+
+
+def _no_function(file: Path, name: str) -> str | None:
+    """A sentence if a file of Python text does not define a function. The file is read, and not run."""
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except OSError:
+        return f"no file {file}; give the path of a Python file"
+    except (SyntaxError, ValueError) as error:
+        return f"{file} is not Python ({first_line(error)}); fix it, or name another file"
+    bound = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {
+        (each.asname or each.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom | ast.Import)
+        for each in node.names
+    }
+    return None if {name, "*"} & bound else f"{file} has no function {name!r}; define it, or name another"
 
 
 def _no_head(at: Keys, head: str) -> Iterator[tuple[Keys, str]]:

@@ -112,7 +112,7 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object]
     def judge(questions: Sequence[Question]) -> list[Verdict]:
         import httpx2
 
-        key = _key(rubric)
+        key = key_of(rubric)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx2.Limits(max_connections=rubric.concurrency)
         with httpx2.Client(headers=headers, timeout=rubric.timeout, limits=limits) as client:
@@ -143,7 +143,12 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object]
     return judge
 
 
-def _key(rubric: Rubric) -> str | None:
+def key_of(rubric: Rubric) -> str | None:
+    """The endpoint's key; null if it needs none.
+
+    Raises:
+        JudgeError: The environment variable is not set, or holds something else.
+    """
     if rubric.key_env is None:
         return None
     key = os.environ.get(rubric.key_env, "").strip()

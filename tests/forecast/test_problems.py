@@ -63,6 +63,8 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "task.jsonl").write_text(rows("Exercise", 40))
     (tmp_path / "harmful.jsonl").write_text(rows("Forbidden", 8, answered=False))
     (tmp_path / "benign.jsonl").write_text(rows("Allowed", 8, answered=False))
+    (tmp_path / "own.py").write_text("def other(answer, reference):\n    return 1.0\n")
+    (tmp_path / "odd.py").write_text("def score(:\n")
     monkeypatch.chdir(tmp_path)
 
 
@@ -152,6 +154,16 @@ ALONE = {
         replaced("rows: 20", "metric: {python: 'mine.py:score'}, rows: 20"),
         "a.yaml:7: tasks[0].metric: no file mine.py",
         "Python file",
+    ),
+    "a metric without its function": (
+        replaced("rows: 20", "metric: {python: 'own.py:score'}, rows: 20"),
+        "a.yaml:7: tasks[0].metric: own.py has no function 'score'",
+        "define it",
+    ),
+    "a metric that is not Python": (
+        replaced("rows: 20", "metric: {python: 'odd.py:score'}, rows: 20"),
+        "a.yaml:7: tasks[0].metric: odd.py is not Python (",
+        "fix it",
     ),
     "a missing template": (
         replaced('"sandbox:"', '"sandbox:", chat_template: gone.jinja'),
