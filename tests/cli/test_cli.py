@@ -595,7 +595,7 @@ def test_code_that_comes_with_a_recipe_is_named_before_anything_runs(
     (folder / "own.yaml").write_text(
         QUICKSTART.read_text().replace("metric: exact", "metric: {python: 'own.py:score'}")
     )
-    (tmp_path / "own.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "own.py").write_text("raise SystemExit('it ran')\nscore = min")
     monkeypatch.chdir(tmp_path)
     ran: list[str] = []
     importlib.import_module("curator.suite.run")

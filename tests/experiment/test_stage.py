@@ -222,7 +222,7 @@ def test_a_metric_that_changes_is_judged_again_and_one_that_is_gone_is_told_at_o
     ):
         build(recipe(*settings), root, until="report")
     file.unlink()
-    with pytest.raises(RecipeError, match=r"no file .*metric.py; give the path of a Python file"):
+    with pytest.raises(RecipeError, match=r"metric.py is not a file; give the path of a Python file"):
         build(recipe(*settings), root, until="report")
 
 

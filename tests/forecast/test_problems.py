@@ -328,7 +328,7 @@ def test_files_inside_a_package_are_there(tmp_path: Path, monkeypatch: pytest.Mo
     (package / "head").mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "head" / "head.json").write_text("{}")
-    (package / "mine.py").write_text("")
+    (package / "mine.py").write_text("from statistics import mean as score")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     text = replaced("refusal: phrases", "embedding: 'package:shipped_files/head'")
     text = text.replace("rows: 20", "metric: {python: 'package:shipped_files/mine.py:score'}, rows: 20")

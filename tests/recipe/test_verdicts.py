@@ -37,6 +37,25 @@ def test_the_choices_table_is_that_of_its_verdicts(judge: str, phase: str) -> No
     assert "{} points [{}, {}]".format(*caps) in page or "{} [{}, {}]".format(*caps) in " ".join(page.split())
 
 
+ONCE_MORE = {
+    "after alpaca": "| harmful after alpaca (primary) | **{}** [{}, {}] | {} [{}, {}] |",
+    "after gsm8k": "| harmful after gsm8k, not anticipated | {} [{}, {}] | {} [{}, {}] |",
+    "before": "| harmful before fine-tuning | {} [{}, {}] | {} [{}, {}] |",
+}
+
+
+@pytest.mark.parametrize("phase", ONCE_MORE)
+def test_the_new_defaults_table_and_the_readmes_lead_are_those_of_its_verdicts(phase: str) -> None:
+    file = VERDICTS / "smollm2-confirm.csv"
+    curated, random = harmful(f"{file}:curated"), harmful(f"{file}:random")
+    figures = [each for judge in ("phrases", "head") for each in told(curated[judge, phase], random[judge, phase])]
+    assert ONCE_MORE[phase].format(*figures) in (RECIPES / "README.md").read_text(encoding="utf-8")
+    lead = (
+        (RECIPES.parent / "README.md").read_text(encoding="utf-8").partition("**SmolLM2-135M**")[2].partition("\n")[0]
+    )
+    assert phase == "before" or "{} [{}, {}]".format(*figures[:3]) in lead.replace(" points", "")
+
+
 @pytest.mark.parametrize("file", sorted(VERDICTS.glob("*.csv")), ids=lambda file: file.stem)
 def test_verdicts_hold_no_text(file: Path) -> None:
     rows = pl.read_csv(file)
