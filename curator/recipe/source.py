@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -39,14 +40,19 @@ class Section(BaseModel):
 
     def is_default(self, name: str) -> bool:
         """Whether a setting has its default, stated or not."""
-        default = type(self).model_fields[name].get_default(call_default_factory=True)
-        return bool(getattr(self, name) == default)
+        return bool(getattr(self, name) == _default(type(self), name))
 
     def without_later(self, *later: str) -> dict[str, object]:
         """The settings for a key, those of `later` only if they differ from their defaults: a new setting must not
         change the keys of existing run folders.
         """
         return self.model_dump(exclude={name for name in later if self.is_default(name)})
+
+
+@cache
+def _default(section: type[Section], name: str) -> object:
+    """The default of a setting, made once: pydantic looks up how to call its factory every time."""
+    return section.model_fields[name].get_default(call_default_factory=True)
 
 
 def require_all(*checks: Callable[[], None]) -> None:
