@@ -235,6 +235,7 @@ def test_a_build_runs_no_code_of_the_folder_one_stands_in(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.long  # two minutes, nearly all of them Ray's; what runs here without it is in the default suite
 def test_a_build_by_ray_runs_no_code_of_the_folder_one_stands_in(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     settings = ("engine.kind=ray", "engine.workers=2", "engine.threads=1")

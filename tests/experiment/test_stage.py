@@ -106,6 +106,7 @@ def killed_in_the_pilot(root: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_in_the_pilot_the_build_ends_with_the_same_report(full_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     assert forked(killed_in_the_pilot, str(root)) == -9

@@ -285,7 +285,7 @@ def test_any_bytes_give_rows_or_a_sentence(file: File, choices: dict[str, Any], 
 
 
 @pytest.mark.slow
-@settings(EXAMPLES, max_examples=max(TRIES, 2000))
+@settings(EXAMPLES, max_examples=max(TRIES, 500))
 @given(parquet_files(damage=True), options(), st.booleans())
 def test_damaged_parquet_gives_rows_or_a_sentence(file: File, choices: dict[str, Any], prompts_only: bool) -> None:
     hold(*file, choices, prompts_only=prompts_only)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.suite.small_suite import SMALL, folder, told, untimed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ONE_TASK = SMALL.replace("  - {name: misdeeds", "  # {name: misdeeds").replace(
     "high-similarity, low-similarity, full, ", ""
 )
