@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.engine import engaged
-from curator.errors import RecipeError
 from curator.experiment import stage as experiment
 from curator.judge import stage as judge
 from curator.keys import inputs_of, stage_keys
 from curator.pool import stage as pool
 from curator.publish import stage as publish
 from curator.recipe import Recipe
-from curator.recipe.file import dotted, dump
+from curator.recipe.file import dump
 from curator.recipe.unverified import require_untrained, require_verifiable
+from curator.recipe.verify import Looks
 from curator.report import stage as report
 from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
@@ -112,9 +112,8 @@ def build(
     # A pilot fine-tunes at this setting too.
     searches = recipe.verify.finds_regime and (recipe.select.piloted or until not in CHOICE)
     made: dict[str, Made] = {}
-    with begun(recipe, root, base, progress, shelf) as (run, keys):
-        if recipe.select.piloted or STAGES.index(until) >= STAGES.index("judge"):
-            _require_judges(run, keys)
+    check = partial(_require_judges, until=until)
+    with begun(recipe, root, base, progress, shelf, check=check) as (run, keys):
         experiment.prepare(run, until, keys)
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage == "select" and searches:
@@ -151,43 +150,62 @@ def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Pro
     Raises:
         CuratorError: See `build`.
     """
-    with begun(recipe, root, base, progress) as (run, keys):
-        _require_judges(run, keys)
+    with begun(recipe, root, base, progress, check=partial(_require_judges, until="pool", searches=True)) as (
+        run,
+        keys,
+    ):
         for stage in ("base", "pool"):
             make_stage(run, stage, keys)
         return experiment.regime(run, keys)
 
 
-def _require_judges(run: Run, keys: Mapping[str, str]) -> None:
-    """Checks that judges and metrics have what they need, unless all has been judged: it takes no time, and they would
-    tell after hours of training.
+def _require_judges(run: Run, keys: Mapping[str, str], *, until: str, searches: bool = False) -> None:
+    """Checks that the judges that will be asked have what they read, and metrics too; see `forecast.panel.require`.
 
-    Raises:
-        RecipeError, JudgeError: Something is missing.
+    Args:
+        run, keys: The run, and the keys of its stages.
+        until: Last stage that runs.
+        searches: Whether a regime is searched for by itself.
     """
-    done = finished(run.folder("judge"))
-    if done is not None and done["key"] == keys["judge"]:
-        return
-    from curator.forecast.models import lacking_for_judges
-    from curator.judge.endpoint import key_of
+    ahead = {stage for stage in STAGES[: STAGES.index(until) + 1] if not _is_made(run, stage, keys)}
+    recipe, decided = run.recipe, "judge" in ahead
+    looks = recipe.verify.finds_regime or isinstance(recipe.verify.seeds, Looks)
+    if decided or (recipe.select.piloted and "select" in ahead) or (looks and "train" in ahead) or searches:
+        from curator.forecast.panel import require
 
-    if absent := [f"{dotted(at)}: {sentence}" for at, sentence in lacking_for_judges(run.recipe, run.base)]:
-        raise RecipeError(absent)
-    for rubric in filter(None, (section.rubric for section in run.recipe.judges.panel)):
-        key_of(rubric)
+        judges = recipe.judges.panel if decided else recipe.judges.voters
+        require(run, judges, metrics=decided, error="report" in ahead)
+
+
+def _is_made(run: Run, stage: str, keys: Mapping[str, str]) -> bool:
+    done = finished(run.folder(stage))
+    return done is not None and done["key"] == keys[stage]
 
 
 @contextmanager
 def begun(
-    recipe: Recipe, root: Path, base: Path, progress: Progress | None, shelf: Path | None = None
+    recipe: Recipe,
+    root: Path,
+    base: Path,
+    progress: Progress | None,
+    shelf: Path | None = None,
+    *,
+    check: Callable[[Run, Mapping[str, str]], None] | None = None,
 ) -> Iterator[tuple[Run, Mapping[str, str]]]:
-    """The opened run folder of a recipe, and the key of every stage."""
+    """The opened run folder of a recipe, and the key of every stage.
+
+    Args:
+        check: Called with the run and its keys before anything is written, so that a recipe that it refuses does not
+            take the place of an earlier one.
+    """
     tracker = tracker_of(recipe)
     if tracker is not None:
         tracker.require()
     with opened(root), engaged(recipe.engine):
         run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base, shelf))
+        if check is not None:
+            check(run, keys)
         # Written first: it shows which of the finished stages belong to this recipe, and which to an earlier one. Keys
         # of an earlier recipe must never lie beside it.
         if not (root / RECIPE).exists() or (root / RECIPE).read_text(encoding="utf-8") != dump(recipe):

@@ -299,6 +299,38 @@ def test_what_judges_lack_is_told_before_hours_of_training(
     build(recipe(panel), tmp_path / "run", until="base")  # needs no judge
 
 
+def test_what_a_pilot_and_looks_ask_is_looked_for_as_well_and_no_more(tmp_path: Path) -> None:
+    panel = "judges.panel=[{name: exact, embedding: /no/such/head}, {name: second, embedding: /no/other/head}]"
+    for settings, until in (("select.weight=auto", "select"), ("verify.seeds={max: 6}", "train")):
+        with pytest.raises(RecipeError, match=r"panel\[0\]\.embedding: /no/such/head has no head\.json") as told:
+            build(recipe(panel, "pool.refusals=phrases", settings), tmp_path / "run", until=until)
+        assert "second" not in str(told.value)
+        assert "/no/other/head" not in str(told.value)  # it decides nothing, and is asked after training
+    build(recipe(panel, "pool.refusals=phrases", "select.weight=auto"), tmp_path / "run", until="base")
+
+
+def test_a_refused_recipe_does_not_take_the_place_of_the_one_that_was_run(copy_of_run: Path) -> None:
+    before = {name: (copy_of_run / name).read_bytes() for name in ("recipe.yaml", "run.json")}
+    with pytest.raises(RecipeError, match="has no head"):
+        build(recipe("judges.panel=[{name: exact, sandbox: exact}, {name: second, embedding: gone}]"), copy_of_run)
+    assert {name: (copy_of_run / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_library\ndef score(a, b): return 1.0\n", "cannot run .*no_such_library"),
+        ("class Kind:\n    def score(self, a, b): return 1.0\n", "has no function 'score'"),
+    ],
+)
+def test_a_metric_that_cannot_run_is_told_before_hours_of_training(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.py").write_text(text)
+    metric = f"tasks.0.metric={{python: '{tmp_path / 'own.py'}:score'}}"
+    with pytest.raises((RecipeError, JudgeError), match=message):
+        build(recipe(metric), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("[0-9]-*"))
+
+
 def test_a_pool_that_asks_nothing_but_probes_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pool: no rows left: 2,000 read; dropped: .*300 leak"):
         build(recipe("probes.harmful=[{sandbox: pool}]"), tmp_path / "run", until="pool")

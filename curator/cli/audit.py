@@ -110,6 +110,8 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
         if measure:
             from curator.corpus.measure import measured
 
+            with disk(folder):
+                write(folder, report)  # it stays, whatever the measurement ends with
             lasting = measured(recipe, request, folder / "run", progress=terminal)
             report = report.model_copy(update={"measured": lasting})
     with disk(folder):

@@ -118,6 +118,10 @@ def _check(out: Path | None, options: dict[str, Any]) -> None:
         problems.append(f"--out {out}: this is a file; name a folder, or with --sample a new .jsonl file")
     if problems:
         raise RecipeError(problems)
+    if out is not None:
+        from curator.run.folder import require_writable
+
+        require_writable(out.parent)
 
 
 def _is_file(out: Path) -> bool:

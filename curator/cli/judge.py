@@ -102,8 +102,13 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     from curator.judge.endpoint import Cost
     from curator.judge.resources import resources
     from curator.model.load import resolve_revision
-    from curator.run.folder import disk
+    from curator.run.folder import disk, require_writable
 
+    require_writable(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / "head.json").is_file():
+        raise RunError(
+            f"{out}: holds other files, which a head would replace; name a new or an empty folder with --out"
+        )
     labels = _read(options, outcome="refused")
     exact = resolve_revision(embedder, revision, "--embedder")
     with disk(out), Terminal(aside=True) as terminal:
@@ -141,9 +146,11 @@ def measure(
     """
     from curator.judge.measure import COLUMN, figures, judge_labels, pairs, refuse_others, store
     from curator.judge.measure import as_json as plain
+    from curator.run.folder import require_writable
 
     if to is not None:
         refuse_others(to)
+        require_writable(to.parent)
     columns = [name.removeprefix(COLUMN) for name in judges if name.startswith(COLUMN)] + (["id"] if run else [])
     labels = _read(options, outcome=outcome, columns=columns, label=outcome if run else "label")
     judged, arms = judge_labels(labels, judges, run)

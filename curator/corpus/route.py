@@ -14,7 +14,7 @@ from curator.corpus.request import named
 from curator.corpus.vectors import similarity, vectors_of
 from curator.errors import DataError
 from curator.pool.sources import mapping, read
-from curator.recipe.inputs import fingerprint
+from curator.recipe.inputs import fingerprint, locate
 from curator.recipe.source import Source
 from curator.records import Embed, Vectors
 from curator.report.model import read_report
@@ -77,6 +77,11 @@ def ranked(
     sources = named(corpora)
     measured = _measured(runs, sources, base)
 
+    of_tasks = named(tasks)
+    for source in (*of_tasks.values(), *sources.values()):  # all of them, before the first is embedded
+        if source.file is not None:
+            locate(source.file, base)
+
     def embedded(source: Source) -> Vectors:
         if columns := mapping(source):
             say(columns)
@@ -85,11 +90,11 @@ def ranked(
         say(f"Embedding its {these(rows.height, 'row', 'rows')}")
         return vectors_of(rows, embed)
 
-    of_tasks = {name: embedded(source) for name, source in named(tasks).items()}
+    by_tasks = {name: embedded(source) for name, source in of_tasks.items()}
     ranking = []
     for name, source in sources.items():
         corpus_vectors = embedded(source)
-        by_task = {task: float(similarity(corpus_vectors, vectors).mean()) for task, vectors in of_tasks.items()}
+        by_task = {task: float(similarity(corpus_vectors, vectors).mean()) for task, vectors in by_tasks.items()}
         mean = float(np.mean(list(by_task.values())))
         ranking.append(
             Ranked(

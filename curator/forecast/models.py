@@ -4,32 +4,27 @@ heavy.
 
 from __future__ import annotations
 
-import ast
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from curator.errors import DataError, RecipeError, first_line
+from curator.errors import DataError, RecipeError
+from curator.forecast import panel
 from curator.forecast.bank import unseen
 from curator.forecast.curve import merged
 from curator.forecast.workload import unrehearsed
-from curator.keys.pieces import embedder_of
 from curator.model.chat import TEMPLATES
-from curator.model.gguf import is_gguf
 from curator.recipe import Recipe, embedders_of
 from curator.recipe.file import Keys
 from curator.recipe.inputs import template_text
-from curator.recipe.package import is_inside, path_of
 from curator.recipe.verify import NONE, Looks
 from curator.wording import these
-
-SANDBOX = "sandbox:"
 
 
 def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
     """Missing folders of models, templates, judges' files, metrics and interpreters, by their keys."""
     for keys, model_id in _models(recipe):
-        if (problem := _no_folder(model_id)) is not None:
+        if (problem := panel.no_folder(model_id)) is not None:
             yield keys, problem
     templates: list[tuple[Keys, str | None]] = [(("model", "chat_template"), recipe.model.chat_template)]
     several = isinstance(recipe.represent, list)
@@ -38,18 +33,18 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     for keys, template in templates:
         if template is None or template in TEMPLATES:
             continue
-        if not _path(template).is_file():
+        if not panel.place(template).is_file():
             yield keys, f"found {template!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
             continue
         try:
-            template_text(_path(template))
+            template_text(panel.place(template))
         except RecipeError as error:
             yield keys, str(error).partition(": ")[2]
     if recipe.pool.refusals.embedding is not None:
-        yield from _no_head(("pool", "refusals"), recipe.pool.refusals.embedding)
-    yield from lacking_for_judges(recipe, base)
+        yield from panel.no_head(("pool", "refusals"), recipe.pool.refusals.embedding)
+    yield from panel.lacking(recipe, base)
     recovery = recipe.augment.recovery
-    if recovery is not None and recovery.openers is not None and not (base / _path(recovery.openers)).is_file():
+    if recovery is not None and recovery.openers is not None and not (base / panel.place(recovery.openers)).is_file():
         yield (
             ("augment", "recovery", "openers"),
             f"no file {recovery.openers}; give the path of a text file with one opener per line",
@@ -57,50 +52,6 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     python = recipe.verify.generate.python
     if python is not None and shutil.which(python) is None:
         yield ("verify", "generate", "python"), f"cannot run {python}; give a Python interpreter"
-
-
-def lacking_for_judges(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
-    """Missing folders of judges' models, judges' files and metrics, by their keys."""
-    for number, judge in enumerate(recipe.judges.panel):
-        at: Keys = ("judges", "panel", number)
-        if judge.model is not None and (problem := _no_folder(judge.model)) is not None:
-            yield (*at, "guard" if judge.guard else "classifier"), problem
-        if judge.embedding is not None:
-            yield from _no_head(at, judge.embedding)
-        if judge.error is not None and not _path(judge.error).is_file():
-            yield (*at, "error"), f"no file {judge.error}; write one with `curator judge measure --store`"
-    for number, task in enumerate(recipe.tasks):
-        if not isinstance(task.metric, str):
-            path, _, function = task.metric.python.rpartition(":")
-            if (problem := _no_function(base / _path(path), function)) is not None:
-                yield ("tasks", number, "metric"), problem
-
-
-def _no_function(file: Path, name: str) -> str | None:
-    """A sentence if a file of Python text does not define a function. The file is read, and not run."""
-    try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except OSError:
-        return f"no file {file}; give the path of a Python file"
-    except (SyntaxError, ValueError) as error:
-        return f"{file} is not Python ({first_line(error)}); fix it, or name another file"
-    bound = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= {
-        (each.asname or each.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom | ast.Import)
-        for each in node.names
-    }
-    return None if {name, "*"} & bound else f"{file} has no function {name!r}; define it, or name another"
-
-
-def _no_head(at: Keys, head: str) -> Iterator[tuple[Keys, str]]:
-    """A sentence if the folder of a fitted head does not hold one, or the embedder that it was fitted with is gone."""
-    if not (_path(head) / "head.json").is_file():
-        yield (*at, "embedding"), f"{head} has no head.json; write one with `curator judge fit`"
-    elif (embedder := embedder_of(head)) is not None and (problem := _no_folder(embedder)) is not None:
-        yield (*at, "embedding"), f"{head} was fitted with an embedder that is not here: {problem}"
 
 
 def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
@@ -189,7 +140,7 @@ def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, 
     For the sandbox model only openings of answers are checked, and for a model that is not on this machine nothing.
     Loads transformers, but no weights.
     """
-    sandbox = recipe.model.id == SANDBOX
+    sandbox = recipe.model.id == panel.SANDBOX
     if sandbox and not recipe.probes.depths and recipe.augment.recovery is None:
         return [], []
     from curator.experiment.base import notes_of_model, problem_of_opening, problems_of_model, trains_adapter
@@ -204,14 +155,6 @@ def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, 
     )
 
 
-def _path(text: str) -> Path:
-    """The path that a text in the recipe means; a path that does not exist if its package is not installed."""
-    try:
-        return Path(path_of(text))
-    except DataError:
-        return Path(text)
-
-
 def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     """Every id of a model or an embedder that the run loads, apart from those of judges."""
     yield ("model", "id"), recipe.model.id
@@ -221,30 +164,3 @@ def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
             yield ("represent", *((number,) if several else ()), "id"), section.id
     for embedder in dict.fromkeys([*([recipe.pool.embedder] if recipe.pool.embeds else []), *embedders_of(recipe)]):
         yield ("pool" if embedder == recipe.pool.embedder else "score", "embedder", "id"), embedder.id
-
-
-def _no_folder(model_id: str) -> str | None:
-    """A sentence if an id can only be a folder that does not exist.
-
-    An id of two parts may be a folder or a model on the Hub. It is taken as a folder if its parent folder exists and
-    holds models.
-    """
-    if is_inside(model_id):
-        try:
-            path_of(model_id)
-        except DataError as error:
-            return str(error)
-        return None
-    path = Path(model_id).expanduser()
-    if model_id == SANDBOX or path.is_dir():
-        return None
-    if path.is_file():
-        return None if is_gguf(model_id) else f"{model_id} is a file; give the folder of the model, or a GGUF file"
-    parts = model_id.split("/")
-    on_hub = len(parts) <= 2 and all(part not in ("", ".", "..", "~") for part in parts)
-    beside = len(parts) == 2 and any(Path(parts[0]).glob("*/config.json"))
-    if on_hub and not beside:
-        return None
-    there = ", ".join(sorted(file.parent.name for file in path.parent.glob("*/config.json"))[:8])
-    hint = f"; {path.parent} has {there}" if there else ""
-    return f"no folder {model_id}{hint}; correct the path, or name a model on the Hub as owner/name"

@@ -130,7 +130,9 @@ def keep(
 
     def at(weight: float) -> _Try:
         generator = np.random.default_rng(seed)
-        picks, method = pick(term, weight * unit, bounds, stochastic=stochastic, generator=generator, start=start)
+        picks, method = pick(
+            term, penalties(problem, bounds, weight), bounds, stochastic=stochastic, generator=generator, start=start
+        )
         return _Try(
             weight, picks, method, objective_value(term, np.zeros_like(unit), picks[0]), float(unit[picks[0]].sum())
         )
@@ -157,10 +159,13 @@ def keep(
     kept = [each for each in tries if each.coverage >= floor - 1e-12]
     # Sums of the same rows picked in another order differ in their last bits; then the smallest lambda is taken.
     chosen = min(kept, key=lambda each: (round(sign * each.similarity, 9), abs(each.weight)))
-    limits = [upper_bound(term, each.weight * unit, bounds, each.picks[0], prefixes=_PREFIXES) for each in tries]
+    limits = [
+        upper_bound(term, penalties(problem, bounds, each.weight), bounds, each.picks[0], prefixes=_PREFIXES)
+        for each in tries
+    ]
 
     def share(value: float, whole: float | None = most) -> float | None:
-        if whole is None or min(free.coverage, whole) - random_coverage <= rounding(whole):
+        if whole is None or min(most, whole) - random_coverage <= rounding(whole):
             return None
         return (value - random_coverage) / (whole - random_coverage)
 

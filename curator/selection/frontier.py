@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curator.selection.certificate import RANDOM_SETS, largest_sum, random_rows
+from curator.selection.certificate import RANDOM_SETS, largest_sum, random_rows, rounding
 from curator.selection.floor import FRONTIER_SCHEMA, Row
 from curator.selection.greedy import objective_value, penalties, pick
 from curator.selection.objectives import coverage_term
@@ -69,7 +69,7 @@ def frontier(
 
     def row(kind: str, values: tuple[float, float], *, weight: float | None = None, is_chosen: bool = False) -> Row:
         coverage, similarity = values
-        share = (coverage - random) / (most - random) if most > random else None
+        share = (coverage - random) / (most - random) if most - random > rounding(most) else None
         value = None if weight is None else coverage - weight * similarity
         bound = selection.bound if is_chosen else None
         return dict(

@@ -232,21 +232,22 @@ def _even_out(
     rows, left = (np.array([of[stratum] for stratum in order]) for of in (counts, stock))
     wanted = np.array([weights[stratum] for stratum in order]) * k / total
     label = {at: np.unique([repr(stratum[at]) for stratum in order], return_inverse=True)[1] for at in stated}
-    alike = label[first][:, None] == label[first]
     share = {at: np.array([stated[at].get(stratum[at], 0.0) for stratum in order]) for at in later}
 
     while True:
-        lowered = np.zeros(alike.shape)  # how much a move lowers the squared differences from the shares, halved
+        some = np.flatnonzero(rows)  # a row can only leave one of these
+        lowered = np.zeros((len(some), len(order)))  # how much a move lowers the squared differences, halved
         for at in later:
             over = np.bincount(label[at], rows)[label[at]] - share[at] * k  # of each stratum's label
-            lowered += np.where(label[at][:, None] != label[at], over[:, None] - over - 1.0, 0.0)
-        possible = alike & (rows > 0)[:, None] & ((rows < left) & (wanted > 0.0))
+            lowered += np.where(label[at][some][:, None] != label[at], over[some][:, None] - over - 1.0, 0.0)
+        possible = (label[first][some][:, None] == label[first]) & ((rows < left) & (wanted > 0.0))
         lost = np.where(possible, -lowered.round(9), np.inf)
-        if lost.min() >= 0:
+        least = lost.min(initial=np.inf)
+        if least >= 0:
             break
-        missing = (wanted - rows)[:, None] - (wanted - rows)
-        source, goal = divmod(int(np.where(lost == lost.min(), missing.round(9), np.inf).argmin()), len(order))
-        rows[source] -= 1
+        missing = (wanted - rows)[some][:, None] - (wanted - rows)
+        source, goal = divmod(int(np.where(lost == least, missing.round(9), np.inf).argmin()), len(order))
+        rows[some[source]] -= 1
         rows[goal] += 1
     counts.update(zip(order, rows.tolist(), strict=True))
 

@@ -238,7 +238,10 @@ def limits(
     if budget is not None:
         if not allowed.size:
             raise SelectionError("exclude: names every row; name fewer")
-        if (cheapest := float(cost[allowed].min())) > room:
+        choosable = allowed[high[group[allowed]] > 0]
+        if not choosable.size:
+            raise SelectionError("quotas: every group that has rows may have at most 0 of them; raise a maximum")
+        if (cheapest := float(cost[choosable].min())) > room:
             raise SelectionError(
                 f"budget: found {room:g}, but the cheapest row that may be chosen costs {cheapest:g}; raise it"
             )

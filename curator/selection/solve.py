@@ -70,11 +70,11 @@ def select(
         k: Exact size. Exactly one of k and budget.
         ids: `n` distinct ids [default: row numbers]. Ties are broken by id; the order of rows changes nothing.
         weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0, coverage alone].
-        coverage: Instead of weight: the share of coverage to keep, in (0, 1]. The set is then the least similar one
-            found among those that keep this share. Its lambda is `weight`, `parameters["floor"]` gives the share that
-            was kept and its bound, and `frontier` has the sets that were tried. 0 is the coverage of random sets within
-            the same limits (the mean of 16), 1 that of coverage alone, the greedy set at lambda 0. Not for graph cut
-            where it is not monotone.
+        coverage: Instead of weight: the share of coverage to keep, in (0, 1]; `prefer` chooses among the sets found
+            that keep it. Its lambda is `weight`, `parameters["floor"]` gives the share that was kept and its bound, and
+            `frontier` has the sets that were tried. 0 is the coverage of random sets within the same limits (the mean
+            of 16), 1 the most of any tried set, as a rule the greedy one at lambda 0. Not for graph cut where it is not
+            monotone.
         prefer: With `coverage`: `dissimilar`, `similar` (the most similar set that keeps the share), or `none`
             (coverage alone).
         objective: The coverage term, one of those above.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ def test_json_is_all_that_goes_to_standard_output_and_a_file_holds_the_sample_al
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
     with pytest.raises(RunError, match="already exists"):
         invoked(*words, "--out", str(to))
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_embedded(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        importlib.import_module("curator.cli.cluster"), "_embed", lambda *_: pytest.fail("it embedded first")
+    )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot be written, because .*file is a file"):
+        invoked("--task", task, "--model", "sandbox:", *FEW, "--out", str(tmp_path / "file" / "found"))
 
 
 def test_without_out_nothing_is_written(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,25 @@ def test_a_fitted_judge_is_measured_on_its_own_labels_by_cross_validation(
     assert not calls
 
 
+def test_a_head_takes_the_place_of_no_other_files_and_a_bad_place_is_told_before_any_work(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "_embed", lambda *_, **__: pytest.fail("it embedded first"))
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "notes.txt").write_text("keep")
+    fit = ("judge", "fit", "--labels", labels, *OPTIONS, "--embedder", str(tmp_path), "--out")
+    with pytest.raises(RunError, match="precious: holds other files, which a head would replace"):
+        printed(*fit, str(precious))
+    assert (precious / "notes.txt").read_text() == "keep"
+    for place in (precious / "notes.txt", precious / "notes.txt" / "head"):
+        with pytest.raises(RunError, match=r"notes\.txt is a file"):
+            printed(*fit, str(place))
+    monkeypatch.setattr("curator.judge.measure.judge_labels", lambda *_: pytest.fail("it judged first"))
+    with pytest.raises(RunError, match=r"notes\.txt is a file"):
+        printed("judge", "measure", "--labels", labels, *OPTIONS, "--store", f"{precious}/notes.txt/x.json", "phrases")
+
+
 @pytest.mark.parametrize("words", [("run", "{0}"), ("sample", "{0}", "--out", "{0}/sheet.csv")])
 def test_a_folder_that_is_no_run_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder; give one that `curator build` made"):

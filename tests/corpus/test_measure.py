@@ -12,6 +12,7 @@ from curator import sandbox
 from curator.cli import cli
 from curator.corpus.measure import recipe_of
 from curator.corpus.request import request_of
+from curator.errors import CuratorError
 from curator.recipe.file import dump
 from tests.small_run import recipe
 
@@ -38,6 +39,15 @@ def measured(folder: Path, out: str, *options: str) -> Result:
         standalone_mode=False,
         catch_exceptions=False,
     )
+
+
+def test_the_audit_stays_where_its_measurement_fails(folder: Path) -> None:
+    lacking = recipe("judges.panel=[{name: exact, embedding: gone}]", "pool.refusals=phrases")
+    (folder / "lacking.yaml").write_text(dump(lacking), encoding="utf-8")
+    with pytest.raises(CuratorError, match="gone has no head"):
+        measured(folder, "failed", "--recipe", str(folder / "lacking.yaml"))
+    assert json.loads((folder / "failed" / "audit.json").read_text())["measured"] is None
+    assert (folder / "failed" / "audit.html").exists()
 
 
 @pytest.mark.slow

@@ -19,8 +19,11 @@ from curator.records import Selection
 from curator.run import Run as Folder
 from curator.run.files import load_selection
 from curator.selection.floor import FRONTIER_SCHEMA, SIGNS, frontier_frame
+from curator.selection.frontier import frontier
+from curator.selection.limits import limits
 from curator.selection.objectives import TERMS
-from curator.selection.solve import select
+from curator.selection.problem import prepare
+from curator.selection.solve import select, solve
 from tests.selection.selection_twins import facility, standard, unit_rows
 from tests.selection.test_stage import Run, invoke
 from tests.small_run import recipe
@@ -149,6 +152,38 @@ def test_a_set_that_covers_more_than_coverage_alone_is_the_most_found_and_no_sha
     assert (facts["most"], facts["share"], chosen.share) == (chosen.coverage, 1.0, 1.0)
     assert points[0].share == pytest.approx((points[0].coverage - facts["random"]) / (facts["most"] - facts["random"]))
     assert facts["share_certified"] <= 1.0
+
+
+def test_a_share_is_told_where_only_another_lambda_covers_more_than_random_sets():
+    """A stochastic greedy set may cover less than random ones at lambda 0, and more at another."""
+    rng = np.random.default_rng(228)
+    x = rng.standard_normal((40, 6)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    call = {"prefer": "similar", "stochastic": 0.8, "neighbours": 8, "seed": 228}
+    found = select(x, rng.standard_normal(40), 5, coverage=0.5, **call)
+    facts = found.parameters["floor"]
+    assert tried(found)[0].coverage < facts["random"] < facts["most"]
+    assert facts["share"] >= 0.5
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.floats(20.0, 60.0))
+def test_under_a_budget_the_weight_found_chooses_the_same_set_too(seed, budget):
+    rng = np.random.default_rng(seed)
+    x, score, costs = unit_rows(seed, 30), rng.standard_normal(30), rng.integers(1, 30, 30).astype(float)
+    call = {"costs": costs, "budget": budget, "neighbours": 6}
+    found = select(x, score, coverage=0.8, prefer="dissimilar", **call)
+    again = select(x, score, weight=found.weight, **call)
+    assert (found.ids, found.value, found.bound) == (again.ids, again.value, again.bound)
+
+
+@pytest.mark.parametrize("objective", ["log-det", "facility-location", "graph-cut"])
+def test_where_all_sets_cover_alike_no_share_is_of_rounding(objective):
+    x = unit_rows(4, 30, d=5)
+    problem = prepare(x, np.random.default_rng(4).standard_normal(30), neighbours=8)
+    bounds = limits(problem, 30)
+    points = frontier(problem, bounds, solve(problem, bounds, weight=0.3, objective=objective))
+    assert {point["share"] for point in points} == {None}
 
 
 def test_where_no_set_covers_more_than_a_random_one_the_floor_excludes_none():

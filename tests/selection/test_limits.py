@@ -139,6 +139,11 @@ def test_a_budget_below_every_row_that_may_be_chosen_is_refused():
         limits(problem, **call, exclude=[0])
     with pytest.raises(SelectionError, match="exclude: names every row; name fewer"):
         limits(problem, **call, exclude=[0, 1, 2, 3])
+    groups = ["a", "b", "b", "b"]
+    with pytest.raises(SelectionError, match="the cheapest row that may be chosen costs 5"):
+        limits(problem, groups=groups, quotas={"a": (None, 0)}, **call)
+    with pytest.raises(SelectionError, match="every group that has rows may have at most 0 of them"):
+        limits(problem, groups=groups, quotas={"a": (None, 0), "b": (None, 0)}, **call)
 
 
 def test_groups_whose_labels_read_alike_are_counted_together():

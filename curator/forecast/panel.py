@@ -1,0 +1,153 @@
+"""What judges and metrics lack on this machine, found before a run: they are asked after hours of training."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from curator.errors import DataError, RecipeError, first_line
+from curator.keys.pieces import embedder_of, verdicts_key
+from curator.model.gguf import is_gguf
+from curator.recipe import Recipe
+from curator.recipe.file import Keys, dotted
+from curator.recipe.judge import Judge
+from curator.recipe.package import is_inside, path_of
+from curator.run import Run
+from curator.run.names import PANEL
+
+SANDBOX = "sandbox:"
+
+
+def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) -> None:
+    """Looks for everything that judges read, so that the end of a run does not fail for want of it. It takes no time:
+    models are not loaded, but the commit of one on the Hub is asked for.
+
+    Args:
+        run: The run.
+        judges: The judges that will be asked.
+        metrics: Whether metrics are needed; the files of own ones are executed, as they will be.
+        error: Whether the deciding judge's measured errors are needed.
+
+    Raises:
+        RecipeError, JudgeError, ModelError: Something is missing, or is not what its judge reads.
+    """
+    from curator.judge.embedding import load_head
+    from curator.judge.endpoint import key_of
+    from curator.judge.measure import read_stored
+    from curator.judge.metrics import own_metric
+    from curator.judge.resources import resolved
+
+    recipe = run.recipe
+    absent = [
+        *_of_judges(recipe, judges, guess=False, error=error),
+        *(_of_metrics(recipe, run.base) if metrics else ()),
+    ]
+    if absent:
+        raise RecipeError([f"{dotted(at)}: {sentence}" for at, sentence in absent])
+    for judge in judges:
+        resolved(judge)
+        if judge.embedding is not None:
+            load_head(Path(judge.embedding))
+        # Stored verdicts of an endpoint are read without its key; whether it is needed is then known at the end alone.
+        if judge.rubric is not None and not (run.folder("judge") / PANEL / judge.name / verdicts_key(judge)).exists():
+            key_of(judge.rubric)
+        if error and judge.error is not None:
+            read_stored(judge, judge.error, judge.revision)
+    for task in recipe.tasks if metrics else ():
+        if not isinstance(task.metric, str):
+            own_metric(task.metric.python, run.base)
+
+
+def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
+    """Missing folders of judges' models, judges' files and metrics, by their keys; imports nothing heavy.
+
+    Args:
+        recipe: The recipe.
+        base: Folder that the paths of metrics start from.
+    """
+    yield from _of_judges(recipe, recipe.judges.panel, guess=True, error=True)
+    yield from _of_metrics(recipe, base)
+
+
+def _of_metrics(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
+    for number, task in enumerate(recipe.tasks):
+        if not isinstance(task.metric, str):
+            path, _, function = task.metric.python.rpartition(":")
+            if (problem := _no_function(base / place(path), function)) is not None:
+                yield ("tasks", number, "metric"), problem
+
+
+def _of_judges(recipe: Recipe, judges: Sequence[Judge], *, guess: bool, error: bool) -> Iterator[tuple[Keys, str]]:
+    for number, judge in enumerate(recipe.judges.panel):
+        at: Keys = ("judges", "panel", number)
+        if judge not in judges:
+            continue
+        if judge.model is not None and (problem := no_folder(judge.model, guess=guess)) is not None:
+            yield (*at, "guard" if judge.guard else "classifier"), problem
+        if judge.embedding is not None:
+            yield from no_head(at, judge.embedding)
+        if error and judge.error is not None and not place(judge.error).is_file():
+            yield (*at, "error"), f"no file {judge.error}; write one with `curator judge measure --store`"
+
+
+def no_head(at: Keys, head: str) -> Iterator[tuple[Keys, str]]:
+    """A sentence if the folder of a fitted head does not hold one, or the embedder that it was fitted with is gone."""
+    if not (place(head) / "head.json").is_file():
+        yield (*at, "embedding"), f"{head} has no head.json; write one with `curator judge fit`"
+    elif (embedder := embedder_of(head)) is not None and (problem := no_folder(embedder)) is not None:
+        yield (*at, "embedding"), f"{head} was fitted with an embedder that is not here: {problem}"
+
+
+def no_folder(model_id: str, *, guess: bool = True) -> str | None:
+    """A sentence if an id can only be a folder that does not exist.
+
+    An id of two parts may be a folder or a model on the Hub. With `guess` it is taken as a folder if its parent folder
+    exists and holds models.
+    """
+    if is_inside(model_id):
+        try:
+            path_of(model_id)
+        except DataError as error:
+            return str(error)
+        return None
+    path = Path(model_id)
+    if model_id == SANDBOX or path.is_dir():
+        return None
+    if path.is_file():
+        return None if is_gguf(model_id) else f"{model_id} is a file; give the folder of the model, or a GGUF file"
+    parts = model_id.split("/")
+    on_hub = len(parts) <= 2 and all(part not in ("", ".", "..", "~") for part in parts)
+    beside = guess and len(parts) == 2 and any(Path(parts[0]).glob("*/config.json"))
+    if on_hub and not beside:
+        return None
+    there = ", ".join(sorted(file.parent.name for file in path.parent.glob("*/config.json"))[:8])
+    hint = f"; {path.parent} has {there}" if there else "; write the path in full, without ~" if parts[0] == "~" else ""
+    return f"no folder {model_id}{hint}; correct the path, or name a model on the Hub as owner/name"
+
+
+def place(text: str) -> Path:
+    """The path that a text in the recipe means; a path that does not exist if its package is not installed."""
+    try:
+        return Path(path_of(text))
+    except DataError:
+        return Path(text)
+
+
+def _no_function(file: Path, name: str) -> str | None:
+    """A sentence if a file of Python text does not define a function. The file is read, and not run."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except OSError:
+        return f"no file {file}; give the path of a Python file"
+    except (SyntaxError, ValueError) as error:
+        return f"{file} is not Python ({first_line(error)}); fix it, or name another file"
+    inside = {id(child) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for child in ast.walk(node)}
+    nodes = [node for node in ast.walk(tree) if id(node) not in inside or isinstance(node, ast.ClassDef)]
+    bound = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom | ast.Import)]
+    bound |= {each.asname or each.name for node in imports for each in node.names}
+    # A name may also be bound in ways that only running the file tells.
+    sure = "*" not in bound and "globals" not in {node.id for node in nodes if isinstance(node, ast.Name)}
+    return f"{file} has no function {name!r}; define it, or name another" if sure and name not in bound else None
