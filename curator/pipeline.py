@@ -160,7 +160,7 @@ def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Pro
 
 
 def _require_judges(run: Run, keys: Mapping[str, str], *, until: str, searches: bool = False) -> None:
-    """Checks that the judges that will be asked have what they read, and metrics too; see `forecast.panel.require`.
+    """Checks that the judges that will be used have what they read, and metrics too; see `forecast.panel.require`.
 
     Args:
         run, keys: The run, and the keys of its stages.

@@ -20,7 +20,7 @@ from curator.language import language
 from curator.pipeline import GRIDS, SHARED, WORK, begun, build
 from curator.report.model import Report
 from curator.report.part import schema
-from curator.run import FOLDERS, STAGES
+from curator.run import FOLDERS, STAGES, Run
 from curator.run import folder as run
 from curator.run.folder import TEMPORARY
 from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
@@ -307,6 +307,19 @@ def test_what_a_pilot_and_looks_ask_is_looked_for_as_well_and_no_more(tmp_path: 
         assert "second" not in str(told.value)
         assert "/no/other/head" not in str(told.value)  # it decides nothing, and is asked after training
     build(recipe(panel, "pool.refusals=phrases", "select.weight=auto"), tmp_path / "run", until="base")
+
+
+def test_where_verdicts_are_stored_the_key_of_their_endpoint_is_not_required(tmp_path: Path) -> None:
+    from curator.forecast.panel import require
+    from curator.keys.pieces import verdicts_key
+
+    rubric = "rubric: {url: 'https://host.invalid/v1', model: grader, key_env: NO_SUCH_KEY}"
+    run = Run(recipe(f"judges.panel=[{{name: exact, sandbox: exact}}, {{name: second, {rubric}}}]"), tmp_path)
+    panel = run.recipe.judges.panel
+    with pytest.raises(JudgeError, match="NO_SUCH_KEY is not set"):
+        require(run, panel, metrics=False, error=False)
+    (run.folder("judge") / "panel" / "second" / verdicts_key(panel[1])).mkdir(parents=True)
+    require(run, panel, metrics=False, error=False)
 
 
 def test_a_refused_recipe_does_not_take_the_place_of_the_one_that_was_run(copy_of_run: Path) -> None:

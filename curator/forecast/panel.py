@@ -1,4 +1,4 @@
-"""What judges and metrics lack on this machine, found before a run: they are asked after hours of training."""
+"""What judges and metrics lack on this machine, found before a run: they are used after hours of training."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from curator.errors import DataError, RecipeError, first_line
-from curator.keys.pieces import embedder_of, verdicts_key
+from curator.keys.pieces import embedder_of
 from curator.model.gguf import is_gguf
 from curator.recipe import Recipe
 from curator.recipe.file import Keys, dotted
 from curator.recipe.judge import Judge
 from curator.recipe.package import is_inside, path_of
 from curator.run import Run
-from curator.run.names import PANEL
 
 SANDBOX = "sandbox:"
 
@@ -25,7 +24,7 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
 
     Args:
         run: The run.
-        judges: The judges that will be asked.
+        judges: The judges that will be used.
         metrics: Whether metrics are needed; the files of own ones are executed, as they will be.
         error: Whether the deciding judge's measured errors are needed.
 
@@ -37,6 +36,7 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
     from curator.judge.measure import read_stored
     from curator.judge.metrics import own_metric
     from curator.judge.resources import resolved
+    from curator.judge.stage import has_verdicts
 
     recipe = run.recipe
     absent = [
@@ -50,7 +50,7 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
         if judge.embedding is not None:
             load_head(Path(judge.embedding))
         # Stored verdicts of an endpoint are read without its key; whether it is needed is then known at the end alone.
-        if judge.rubric is not None and not (run.folder("judge") / PANEL / judge.name / verdicts_key(judge)).exists():
+        if judge.rubric is not None and not has_verdicts(run, judge):
             key_of(judge.rubric)
         if error and judge.error is not None:
             read_stored(judge, judge.error, judge.revision)

@@ -100,6 +100,11 @@ def judge_answers(
     return decide(judges.rule, judges.headline, verdicts)
 
 
+def has_verdicts(run: Run, section: Judge) -> bool:
+    """Whether a run holds verdicts of a judge with these settings."""
+    return (run.folder("judge") / PANEL / section.name / verdicts_key(section)).exists()
+
+
 def verdicts_of(
     section: Judge,
     answers: pl.DataFrame,
