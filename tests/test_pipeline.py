@@ -282,6 +282,7 @@ def test_bad_input_is_told_before_anything_is_half_written(
     [
         ("embedding: gone", r"judges\.panel\[1\]\.embedding: gone has no head\.json"),
         ("embedding: head", r"judges\.panel\[1\]\.embedding: head was fitted with an embedder .*: no folder /no/such"),
+        ("embedding: old", "another version of curator wrote old"),
         ("rubric: {url: 'https://host.invalid/v1', model: grader, key_env: NO_SUCH_KEY}", r"NO_SUCH_KEY is not set"),
         ("classifier: /no/such/folder", r"judges\.panel\[1\]\.classifier: no folder /no/such/folder"),
     ],
@@ -291,6 +292,8 @@ def test_what_judges_lack_is_told_before_hours_of_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "head").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "head.json").write_text('{"version": 0, "embedder": "sandbox:"}')
     (tmp_path / "head" / "head.json").write_text('{"embedder": "/no/such/folder"}')
     panel = f"judges.panel=[{{name: exact, sandbox: exact}}, {{name: second, {of_judge}}}]"
     with pytest.raises((RecipeError, JudgeError), match=message):
