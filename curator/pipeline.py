@@ -25,7 +25,7 @@ from curator.recipe.verify import Looks
 from curator.report import stage as report
 from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
-from curator.run.folder import Made, finished, make, opened, read_json, write_json, write_text
+from curator.run.folder import Made, kept, make, opened, read_json, write_json, write_text
 from curator.run.names import BANK, KEYS, RECIPE, SIZE, UNVERIFIED
 from curator.run.readers import key_of_rows
 from curator.score import stage as score
@@ -150,10 +150,8 @@ def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Pro
     Raises:
         CuratorError: See `build`.
     """
-    with begun(recipe, root, base, progress, check=partial(_require_judges, until="pool", searches=True)) as (
-        run,
-        keys,
-    ):
+    check = partial(_require_judges, until="pool", searches=True)
+    with begun(recipe, root, base, progress, check=check) as (run, keys):
         for stage in ("base", "pool"):
             make_stage(run, stage, keys)
         return experiment.regime(run, keys)
@@ -167,7 +165,7 @@ def _require_judges(run: Run, keys: Mapping[str, str], *, until: str, searches: 
         until: Last stage that runs.
         searches: Whether a regime is searched for by itself.
     """
-    ahead = {stage for stage in STAGES[: STAGES.index(until) + 1] if not _is_made(run, stage, keys)}
+    ahead = {stage for stage in STAGES[: STAGES.index(until) + 1] if not kept(run.folder(stage), keys[stage])}
     recipe, decided = run.recipe, "judge" in ahead
     looks = recipe.verify.finds_regime or isinstance(recipe.verify.seeds, Looks)
     if decided or (recipe.select.piloted and "select" in ahead) or (looks and "train" in ahead) or searches:
@@ -175,11 +173,6 @@ def _require_judges(run: Run, keys: Mapping[str, str], *, until: str, searches: 
 
         judges = recipe.judges.panel if decided else recipe.judges.voters
         require(run, judges, metrics=decided, error="report" in ahead)
-
-
-def _is_made(run: Run, stage: str, keys: Mapping[str, str]) -> bool:
-    done = finished(run.folder(stage))
-    return done is not None and done["key"] == keys[stage]
 
 
 @contextmanager

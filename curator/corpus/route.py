@@ -77,8 +77,8 @@ def ranked(
     sources = named(corpora)
     measured = _measured(runs, sources, base)
 
-    of_tasks = named(tasks)
-    for source in (*of_tasks.values(), *sources.values()):  # all of them, before the first is embedded
+    wanted = named(tasks)
+    for source in (*wanted.values(), *sources.values()):  # all of them, before the first is embedded
         if source.file is not None:
             locate(source.file, base)
 
@@ -90,11 +90,11 @@ def ranked(
         say(f"Embedding its {these(rows.height, 'row', 'rows')}")
         return vectors_of(rows, embed)
 
-    by_tasks = {name: embedded(source) for name, source in of_tasks.items()}
+    of_tasks = {name: embedded(source) for name, source in wanted.items()}
     ranking = []
     for name, source in sources.items():
         corpus_vectors = embedded(source)
-        by_task = {task: float(similarity(corpus_vectors, vectors).mean()) for task, vectors in by_tasks.items()}
+        by_task = {task: float(similarity(corpus_vectors, vectors).mean()) for task, vectors in of_tasks.items()}
         mean = float(np.mean(list(by_task.values())))
         ranking.append(
             Ranked(

@@ -20,12 +20,12 @@ SANDBOX = "sandbox:"
 
 def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) -> None:
     """Looks for everything that judges read, so that the end of a run does not fail for want of it. It takes no time:
-    models are not loaded, but the commit of one on the Hub is asked for.
+    no model is loaded, and of one on the Hub only the commit is looked up.
 
     Args:
         run: The run.
         judges: The judges that will be used.
-        metrics: Whether metrics are needed; the files of own ones are executed, as they will be.
+        metrics: Whether metrics are needed; files of own ones are executed, as they will be for judging.
         error: Whether the deciding judge's measured errors are needed.
 
     Raises:
@@ -49,7 +49,7 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
         resolved(judge)
         if judge.embedding is not None:
             load_head(Path(judge.embedding))
-        # Stored verdicts of an endpoint are read without its key; whether it is needed is then known at the end alone.
+        # An endpoint whose verdicts are stored may have none left to give; only its stage knows.
         if judge.rubric is not None and not has_verdicts(run, judge):
             key_of(judge.rubric)
         if error and judge.error is not None:
@@ -95,7 +95,7 @@ def no_head(at: Keys, head: str) -> Iterator[tuple[Keys, str]]:
     """A sentence if the folder of a fitted head does not hold one, or the embedder that it was fitted with is gone."""
     if not (place(head) / "head.json").is_file():
         yield (*at, "embedding"), f"{head} has no head.json; write one with `curator judge fit`"
-    elif (embedder := embedder_of(head)) is not None and (problem := no_folder(embedder)) is not None:
+    elif (embedder := embedder_of(head)) is not None and (problem := no_folder(embedder, guess=False)) is not None:
         yield (*at, "embedding"), f"{head} was fitted with an embedder that is not here: {problem}"
 
 

@@ -268,6 +268,11 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
         ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
 
 
+def test_a_corpus_that_is_missing_is_told_before_the_first_is_embedded(files: dict[str, str]) -> None:
+    with pytest.raises(DataError, match=r"gone\.jsonl: no such file"):
+        ranked([files["corpus"], "gone.jsonl"], [files["near"]], lambda *_: pytest.fail("it embedded first"))
+
+
 def test_a_category_that_the_pool_lacks_has_none_of_it(files: dict[str, str], tmp_path: Path) -> None:
     for name, category in (("corpus", "tools"), ("pool", "song")):
         rows = [{"prompt": f"{name} {n}", "response": "no", "category": category} for n in range(5)]
