@@ -17,7 +17,7 @@ from curator.recipe.package import path_of
 from curator.recipe.training import Training
 from curator.run.folder import key_of
 
-PIECE_VERSIONS = {"train": 3, "answer": 2, "losses": 2, "judge": 4}
+PIECE_VERSIONS = {"train": 4, "answer": 2, "losses": 2, "judge": 4}
 """Raised when the code of a piece gives another result from equal settings: one training, one model's answers and
 losses, and one judge's verdicts."""
 

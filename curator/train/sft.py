@@ -17,7 +17,7 @@ from curator.model.chat import encode_all
 from curator.model.dtype import TORCH
 from curator.model.load import device, load_model, memory, window
 from curator.model.prefill import encode_opened
-from curator.provenance import peak_gib, release_memory
+from curator.provenance import keep_freed, peak_gib, release_memory
 from curator.recipe.training import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
@@ -159,8 +159,10 @@ def train_here(
     weights_in = "fp32" if section.method == "full" else dtype
     model = load_model(base, revision=revision, adapters=adapters, dtype=weights_in, quantise=quantise)
     without_dropout(model)
-    if dtype == "bf16" and device() == "cpu":
-        take_attention(model)
+    if device() == "cpu":
+        keep_freed()
+        if dtype == "bf16":
+            take_attention(model)
     mouths = [()] * len(rows) if openings is None else openings
     encoded = encode_all(tokenizer, rows) if openings is None else encode_opened(tokenizer, rows, openings)
     positions = window(model)

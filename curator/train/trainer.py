@@ -23,6 +23,7 @@ quiet()  # peft imports bitsandbytes if it is installed, which warns about a mis
 
 from accelerate.data_loader import SeedableRandomSampler  # noqa: E402
 from peft import PeftModel, get_peft_model  # noqa: E402
+from peft.helpers import disable_input_dtype_casting  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
@@ -139,8 +140,8 @@ class PassTrainer(SFTTrainer):  # type: ignore[misc]
         kind = self.accelerator.device.type
         cuts = passes(lengths, rows=self.micro_batch, extra=PASS_TOKENS[kind])
         total = torch.zeros((), device=self.accelerator.device)
-        # Around all passes, so that weights are cast once per step.
-        with self.accelerator.autocast():
+        # Around all passes, so that weights are cast once per step. peft would cast an adapter's input to fp32 as well.
+        with self.accelerator.autocast(), disable_input_dtype_casting(model, active=self.args.bf16):
             for start, stop in cuts:
                 some = {
                     name: inputs[name][order[start:stop], : lengths[start]]

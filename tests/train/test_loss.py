@@ -93,6 +93,24 @@ def test_the_head_sees_labelled_positions_alone_and_never_more_than_a_piece(monk
     assert sorted(seen) == [1, 1, 3, 3, 3]  # but for the first, pieces are computed again rather than kept
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("held", [1, 320, 3 * 320, 7 * 320 - 1])
+def test_many_logits_are_summed_in_slices_as_torch_sums_them_at_once(held, dtype, monkeypatch):
+    torch.manual_seed(0)
+    logits, words = (torch.randn(7, 320) * 5).to(dtype).requires_grad_(), torch.randint(0, 320, (7,))
+    logits.data[3, 8] = 1e4  # whose share is 1: nothing overflows
+    wanted = torch.nn.functional.cross_entropy(logits.float(), words, reduction="sum")
+    (slopes,) = torch.autograd.grad(wanted / 3, logits)
+    monkeypatch.setitem(module.IN_FP32, "cpu", held)
+    total = module._summed(logits, words)
+    assert "InSlices" in type(total.grad_fn).__name__
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, wanted)
+    (found,) = torch.autograd.grad(total / 3, logits)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, slopes)
+
+
 def test_rows_without_a_label_have_no_loss_and_gradients_of_zero():
     model = fakes.model("llama")
     ids, mask, labels = rows()

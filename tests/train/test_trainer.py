@@ -74,6 +74,21 @@ def test_a_training_computes_few_padded_tokens_and_heads_of_labelled_ones(llama_
     assert trained.tokens <= sum(tokens) / 3 < trained.tokens / 0.9  # three blocks have one such layer each
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_adapters_see_states_as_the_layers_beside_them_do(llama_folder, tmp_path, monkeypatch, name, dtype):
+    seen = set()
+    real = torch.nn.Linear.forward
+
+    def linear(self, states):
+        if self.out_features == 3 and self.training:
+            seen.add(states.dtype)
+        return real(self, states)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", linear)
+    fit(llama_folder, tmp_path, method="lora", rank=3, steps=1, dtype=name)
+    assert seen == {dtype}
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_nothing_of_the_models_size_outlives_a_training(llama_folder, tmp_path, method):
     fit(llama_folder, tmp_path / "warm", method=method)
