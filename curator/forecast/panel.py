@@ -31,11 +31,9 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
     Raises:
         RecipeError, JudgeError, ModelError: Something is missing, or is not what its judge reads.
     """
-    from curator.judge.embedding import load_head
-    from curator.judge.endpoint import key_of
     from curator.judge.measure import read_stored
     from curator.judge.metrics import own_metric
-    from curator.judge.resources import resolved
+    from curator.judge.resources import ready
     from curator.judge.stage import has_verdicts
 
     recipe = run.recipe
@@ -46,12 +44,8 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
     if absent:
         raise RecipeError([f"{dotted(at)}: {sentence}" for at, sentence in absent])
     for judge in judges:
-        resolved(judge)
-        if judge.embedding is not None:
-            load_head(Path(judge.embedding))
         # An endpoint whose verdicts are stored may have none left to give; only its stage knows.
-        if judge.rubric is not None and not has_verdicts(run, judge):
-            key_of(judge.rubric)
+        ready(judge, key=judge.rubric is not None and not has_verdicts(run, judge))
         if error and judge.error is not None:
             read_stored(judge, judge.error, judge.revision)
     for task in recipe.tasks if metrics else ():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.rejudge import NEEDED, judges_of, revision_of, stored_judges
-from curator.judge.resources import resolved, resources
+from curator.judge.resources import ready, resources
 from curator.recipe.judge import Judge
 from curator.recipe.package import path_of
 from curator.recipe.sweep import mix_of
@@ -124,11 +124,15 @@ def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tup
 
     Raises:
         DataError: An id does not belong to an answer of the run.
+        JudgeError, ModelError: See `resources.ready`; told before the first of them judges.
     """
     run = None if root is None else Run.open(root, *NEEDED)
     known = {} if run is None else stored_judges(run)
     named = [spec for spec in specs if not spec.startswith(COLUMN)]
-    sections = dict(zip(named, judges_of(named, known), strict=True))
+    sections = {
+        spec: section if spec in known else ready(section)
+        for spec, section in zip(named, judges_of(named, known), strict=True)
+    }
     answers = None if run is None else _labelled(run, labels)
     judged = []
     for spec in specs:
@@ -181,7 +185,6 @@ def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.Dat
     from curator.judge.people import says
     from curator.judge.questions import question_of, questions_of
 
-    section = resolved(section)
     if run is None or answers is None:
         given = labels.rows.select("prompt", "answer").iter_rows()
         questions = [question_of("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in given]

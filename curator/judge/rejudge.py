@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError
+from curator.judge.resources import ready
 from curator.judge.stage import utility_of, verdicts_of
 from curator.keys.pieces import added_key
 from curator.recipe.judge import Judge
@@ -53,6 +54,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
 
     Raises:
         JudgeError: A judge has the name of another one of the run.
+        JudgeError, ModelError: See `resources.ready`. Both are told before one of them judges.
         RunError: See `Run.open`; or another process of curator is using the folder.
     """
     import polars as pl
@@ -64,6 +66,10 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
         run = Run.open(root, *NEEDED, progress=progress)
         known = stored_judges(run)
         judges = judges_of(specs, known) if specs else list(run.recipe.judges.panel)
+        for judge in judges:
+            _require_same(run, judge, known)
+            if judge.name not in known:
+                ready(judge)
         kept = {judge.name: _verdicts(run, judge, known) for judge in judges}
         stored = stored_judges(run)
         order = [*kept, *(name for name in stored if name not in kept)]
@@ -84,8 +90,8 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
     }
 
 
-def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> bool:
-    """Makes the judge's verdicts unless they exist; returns whether they existed."""
+def _require_same(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> None:
+    """Checks that the run has no other judge of this name."""
     in_panel = {section.name: section for section in run.recipe.judges.panel}
     other = known[judge.name][0] if judge.name in known else in_panel.get(judge.name)
     if other is not None and other.deciding() != judge.deciding():
@@ -93,6 +99,10 @@ def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -
             f"judge {judge.name!r}: the run has another judge of this name, and its verdicts are kept; give this one "
             "another name with NAME= in front"
         )
+
+
+def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> bool:
+    """Makes the judge's verdicts unless they exist; returns whether they existed."""
     if judge.name in known and known[judge.name][1].parent.parent.name == PANEL:
         return True
     answers = run.done("answer")["key"]

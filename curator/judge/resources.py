@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe.judge import Judge
 from curator.run.folder import read_json, write_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from curator.judge.embedding import Embed
     from curator.judge.endpoint import Cost
     from curator.judge.guard import Loading
@@ -58,6 +57,31 @@ def resolved(section: Judge) -> Judge:
 
     exact = resolve_revision(section.model, section.revision, f"{_KEY}.{section.kind}")
     return section.model_copy(update={"revision": exact})
+
+
+def ready(section: Judge, *, key: bool = True) -> Judge:
+    """The section as from `resolved`, once everything that its judge reads is found to be there; no model is loaded.
+
+    Args:
+        key: Whether an endpoint's key is needed.
+
+    Raises:
+        JudgeError: A fitted head or an endpoint's key is missing.
+        ModelError: A model or an embedder is neither here nor on the Hub.
+    """
+    from curator.model.load import resolve_revision
+
+    section = resolved(section)
+    if section.embedding is not None:
+        from curator.judge.embedding import load_head
+
+        head, _ = load_head(Path(section.embedding))
+        resolve_revision(head.embedder, head.revision, f"{_KEY}.embedding")
+    if section.rubric is not None and key:
+        from curator.judge.endpoint import key_of
+
+        key_of(section.rubric)
+    return section
 
 
 def read_cost(folder: Path) -> Cost:

@@ -172,6 +172,32 @@ def test_more_judges_are_asked_about_stored_answers_and_nothing_is_overwritten(
     ]
 
 
+KEYLESS = "{name: asked, rubric: {url: 'http://127.0.0.1:9', model: none, key_env: NOT_SET}}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"), [("embedding:no-head", "no-head has no head.json"), (KEYLESS, "NOT_SET is not set")]
+)
+def test_what_a_judge_lacks_is_told_before_another_judges(
+    answered: Path, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, error: str
+) -> None:
+    with pytest.raises(JudgeError, match=error):
+        rejudge(answered, ["new=exact", spec], Silent())
+    assert not shown
+    assert not (answered / "7-judge" / "added" / "new").exists()
+    monkeypatch.setattr("curator.judge.kinds.make_judge", lambda *_: pytest.fail("it judged first"))
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("prompt,answer,label\nHow?,I cannot.,yes\nWhy?,Push.,no\n")
+    with pytest.raises(JudgeError, match=error):
+        judge_labels(read_labels(sheet, outcome="refused"), ["phrases", spec], None)
+
+
+def test_another_judge_of_a_known_name_is_told_before_one_judges(answered: Path, shown: list[str]) -> None:
+    with pytest.raises(JudgeError, match="the run has another judge of this name"):
+        rejudge(answered, ["new=exact", "exact=phrases"], Silent())
+    assert not shown
+
+
 def test_answers_can_be_judged_before_the_recipes_own_judges_are(answered: Path) -> None:
     found = rejudge(answered, ["phrases"], Silent())
     assert [(one["name"], one["kept"]) for one in found["judges"]] == [("phrases", False)]
