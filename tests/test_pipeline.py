@@ -15,7 +15,7 @@ import jsonschema
 import polars as pl
 import pytest
 
-from curator.errors import CuratorError, DataError, JudgeError, RecipeError, RunError, SelectionError
+from curator.errors import CuratorError, DataError, JudgeError, ModelError, RecipeError, RunError, SelectionError
 from curator.language import language
 from curator.pipeline import GRIDS, SHARED, WORK, begun, build
 from curator.report.model import Report
@@ -285,6 +285,9 @@ def test_bad_input_is_told_before_anything_is_half_written(
         ("embedding: old", "another version of curator wrote old"),
         ("rubric: {url: 'https://host.invalid/v1', model: grader, key_env: NO_SUCH_KEY}", r"NO_SUCH_KEY is not set"),
         ("classifier: /no/such/folder", r"judges\.panel\[1\]\.classifier: no folder /no/such/folder"),
+        ("classifier: moods", r"judges\.panel\.classifier: none of its labels, .* \(good, bad\)"),
+        ("classifier: moods, refusal_label: sad", r"refusal_label: found 'sad'; allowed: good, bad"),
+        ("classifier: head", r"judges\.panel\.classifier: cannot load a configuration from 'head'"),
     ],
 )
 def test_what_judges_lack_is_told_before_hours_of_training(
@@ -295,8 +298,10 @@ def test_what_judges_lack_is_told_before_hours_of_training(
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "head.json").write_text('{"version": 0, "embedder": "sandbox:"}')
     (tmp_path / "head" / "head.json").write_text('{"embedder": "/no/such/folder"}')
+    (tmp_path / "moods").mkdir()
+    (tmp_path / "moods" / "config.json").write_text('{"model_type": "bert", "id2label": {"0": "good", "1": "bad"}}')
     panel = f"judges.panel=[{{name: exact, sandbox: exact}}, {{name: second, {of_judge}}}]"
-    with pytest.raises((RecipeError, JudgeError), match=message):
+    with pytest.raises((RecipeError, JudgeError, ModelError), match=message):
         build(recipe(panel), tmp_path / "run")
     assert not list((tmp_path / "run").glob("[0-9]-*"))
     build(recipe(panel), tmp_path / "run", until="base")  # needs no judge

@@ -66,7 +66,7 @@ def ready(section: Judge, *, key: bool = True) -> Judge:
         key: Whether an endpoint's key is needed.
 
     Raises:
-        JudgeError: A fitted head or an endpoint's key is missing.
+        JudgeError: A fitted head or an endpoint's key is missing, or no label of a classifier means refused.
         ModelError: A model or an embedder is neither here nor on the Hub.
     """
     from curator.model.load import resolve_revision
@@ -77,6 +77,13 @@ def ready(section: Judge, *, key: bool = True) -> Judge:
 
         head, _ = load_head(Path(section.embedding))
         resolve_revision(head.embedder, head.revision, f"{_KEY}.embedding")
+    if section.classifier is not None:
+        from curator.judge.guard import refusal_label
+        from curator.model.load import classifier_labels, locate
+
+        where = f"{_KEY}.classifier"
+        labels = classifier_labels(locate(section.classifier, key=where), revision=section.revision, key=where)
+        refusal_label(labels, section.refusal_label)
     if section.rubric is not None and key:
         from curator.judge.endpoint import key_of
 

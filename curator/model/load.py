@@ -333,6 +333,23 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
         ) from error
 
 
+def classifier_labels(path: str, *, revision: str | None = None, key: str) -> list[str]:
+    """The names of a classifier's labels, from its configuration alone.
+
+    Raises:
+        ModelError: There is no configuration.
+    """
+    from transformers import AutoConfig
+
+    quiet()
+    try:
+        return [str(name) for name in AutoConfig.from_pretrained(path, revision=revision).id2label.values()]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{key}: cannot load a configuration from {path!r} ({first_line(error)}); {_help(path)}"
+        ) from error
+
+
 def window(model: PreTrainedModel) -> int:
     """Most tokens, prompt and answer together, that the model has positions for."""
     return window_of(model.config)

@@ -129,8 +129,8 @@ def _summed(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
 
 
 class _InSlices(torch.autograd.Function):
-    """`_summed` for many logits, differentiable once. torch would hold them in fp32 four times: cast, as log shares, and
-    the gradients of both. On a CPU that took more time than the arithmetic.
+    """`_summed` for many logits, differentiable once. torch would hold all of them in fp32 four times: cast, as log
+    shares, and the gradients of both. On a CPU that took more time than the arithmetic.
     """
 
     @staticmethod
