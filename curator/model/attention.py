@@ -122,4 +122,6 @@ def _shares(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None) -
 @lru_cache(maxsize=8)
 def _later(tokens: int) -> torch.Tensor:
     """`(t, t)` with minus infinity where a token would see a later one."""
-    return torch.full((tokens, tokens), float("-inf"), dtype=torch.bfloat16).triu(1)
+    # It is kept, and what inference made cannot be saved for gradients.
+    with torch.inference_mode(False):
+        return torch.full((tokens, tokens), float("-inf"), dtype=torch.bfloat16).triu(1)

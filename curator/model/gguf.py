@@ -5,9 +5,10 @@ The weights in the folder are fp32, as transformers itself dequantises them, so 
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
+import time
+import uuid
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from curator.run.folder import read_json, write_json
 
 ENDING = ".gguf"
 _NOTE = "dequantised.json"
+_ABANDONED = 24 * 3600  # seconds after which an unfinished folder was left by a process that was killed
 
 
 def is_gguf(path: str) -> bool:
@@ -42,15 +44,21 @@ def dequantised(file: Path, cache: Path, *, key: str = "model.id") -> Path:
     folder = cache / f"gguf-{sha256(file)[:32]}"
     if (folder / _NOTE).is_file():
         return folder
-    scratch = cache / f".{folder.name}.{os.getpid()}.tmp"
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in cache.glob(f".{folder.name}.*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
+    # Machines that share the cache may have equal process ids.
+    scratch = cache / f".{folder.name}.{uuid.uuid4().hex[:12]}.tmp"
     scratch.mkdir(parents=True)
     try:
         _convert(file, scratch, key)
         # Two runs may create it at once: the later one finds the folder with the same content.
-        if not (folder / _NOTE).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
             scratch.rename(folder)
+        except OSError:
+            if not (folder / _NOTE).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder

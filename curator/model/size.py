@@ -67,12 +67,21 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
             return _from_config(read_json(file, _DAMAGED), "its config.json")
         published = PUBLISHED.get(model_id)
         return None if published is None else _from_config(published, "its published config.json")
-    shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _header(file)]
+    shapes = [shape for file in _weights(folder) for shape in _header(file)]
     if shapes:
         adapted = [shape for name, shape in shapes if len(shape) == 2 and not any(table in name for table in _TABLES)]
         return ModelSize(sum(math.prod(shape) for _, shape in shapes), sum(map(sum, adapted)), "its safetensors")
     config = folder / "config.json"
     return _from_config(read_json(config, _DAMAGED), "its config.json") if config.exists() else None
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files that transformers loads; a folder may hold the same weights in another form beside them."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return [folder / name for name in sorted(set(read_json(index, _DAMAGED)["weight_map"].values()))]
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
 
 
 def _from_gguf(file: Path) -> ModelSize | None:

@@ -135,7 +135,7 @@ class _InSlices(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        norms = torch.cat([some.float().logsumexp(1) for some in logits.split(_rows(logits))])
+        norms = torch.cat([some.float().logsumexp(1) for some in torch.split(logits, _rows(logits))])
         ctx.save_for_backward(logits, words, norms)
         return (norms - logits.gather(1, words[:, None])[:, 0]).sum()
 
@@ -144,7 +144,7 @@ class _InSlices(torch.autograd.Function):
     def backward(ctx: BackwardCFunction, slope: torch.Tensor) -> tuple[torch.Tensor, None]:
         logits, words, norms = ctx.saved_tensors  # type: ignore[misc]
         slopes = torch.empty_like(logits)
-        parts = (part.split(_rows(logits)) for part in (logits, slopes, norms, words))
+        parts = (torch.split(part, _rows(logits)) for part in (logits, slopes, norms, words))
         for some, target, norm, word in zip(*parts, strict=True):
             shares = (some - norm[:, None]).exp_()
             shares[torch.arange(len(word), device=word.device), word] -= 1

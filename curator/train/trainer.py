@@ -136,10 +136,16 @@ class PassTrainer(SFTTrainer):  # type: ignore[misc]
         widths = inputs["attention_mask"].sum(1)
         order = widths.argsort(descending=True, stable=True)
         lengths = widths[order].tolist()
-        labelled = self.accelerator.reduce((inputs["labels"][:, 1:] != UNLABELLED).sum(), "sum")
+        of_row = (inputs["labels"][:, 1:] != UNLABELLED).sum(1)[order]
+        # Blank rows, which have no label, count neither here nor for the router.
+        real = (widths[order] * (of_row > 0)).tolist()
+        labelled, tokens = self.accelerator.reduce(torch.stack([of_row.sum(), of_row.new_tensor(sum(real))]), "sum")
         kind = self.accelerator.device.type
         cuts = passes(lengths, rows=self.micro_batch, extra=PASS_TOKENS[kind])
         total = torch.zeros((), device=self.accelerator.device)
+        inner = self.accelerator.unwrap_model(model)
+        # accelerate has wrapped it to cast logits to fp32 whole, which the loss does slice by slice.
+        inner.forward = getattr(inner, "_original_forward", inner.forward)
         # Around all passes, so that weights are cast once per step. peft would cast an adapter's input to fp32 as well.
         with self.accelerator.autocast(), disable_input_dtype_casting(model, active=self.args.bf16):
             for start, stop in cuts:
@@ -153,7 +159,7 @@ class PassTrainer(SFTTrainer):  # type: ignore[misc]
                     )
                     # Gradients of processes are averaged, and their losses for the log.
                     loss = summed / labelled.clamp(min=1) * self.accelerator.num_processes
-                    loss = loss + router * (sum(lengths[start:stop]) / sum(lengths))
+                    loss = loss + router * (sum(real[start:stop]) / tokens * self.accelerator.num_processes)
                     with torch.autocast(kind, enabled=False):
                         self.accelerator.backward(loss)
                 total += loss.detach()

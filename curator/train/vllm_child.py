@@ -3,7 +3,8 @@
 It is called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `dtype`, `prompts` (lists of token ids),
 `ends`, `max_new_tokens`, `longest`, `memory`, and for sampled answers `temperature` and `seeds` (one per prompt; null
 for a greedy answer). OUT is written atomically: a list of token ids for each prompt, in their order, with an end token
-for those that ended, and vLLM's version.
+for those that ended, and vLLM's version. The process ends when its standard input does: the process that started it
+holds that open, and may be killed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,14 @@ def main(job: str, out: str) -> None:
     os.replace(temporary, out)
 
 
+def _end_with_owner() -> None:
+    os.read(0, 1)  # and not of sys.stdin, whose lock would be held when this process ends by itself
+    os._exit(1)  # SystemExit in this thread would not end the main one
+
+
 if __name__ == "__main__":
     # A script's own folder comes first in the module path, and files here may be named like vLLM's imports.
     here = Path(__file__).resolve().parent
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    threading.Thread(target=_end_with_owner, daemon=True).start()
     main(*sys.argv[1:])

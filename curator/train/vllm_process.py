@@ -162,12 +162,16 @@ def _run(command: Sequence[str], folder: Path) -> None:
     release_memory()  # vLLM takes its share of what is free
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
         try:
-            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
+            # Its standard input ends with this process, however this one ends.
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, cwd=folder
+            ) as process:
+                code = process.wait()
         except OSError as error:
             raise _without_answers(f"cannot run {command[0]}: {error.strerror or error}") from error
         log.seek(0)
         lines = [line.strip() for line in log if line.strip()]
-    if done.returncode != 0 or not (folder / "out.json").exists():
+    if code != 0 or not (folder / "out.json").exists():
         full = next((line for line in reversed(lines) if out_of_memory(RuntimeError(line))), None)
         if full is not None:
             raise ModelError(
@@ -175,7 +179,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
                 "engine.workers, so that fewer share a GPU, or lower verify.generate.memory to the share that is free; "
                 "then run the same command again"
             )
-        raise _without_answers(first_line(RuntimeError(lines[-1])) if lines else f"exit code {done.returncode}")
+        raise _without_answers(first_line(RuntimeError(lines[-1])) if lines else f"exit code {code}")
 
 
 def _without_answers(why: str) -> ModelError:

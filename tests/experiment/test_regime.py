@@ -110,6 +110,11 @@ def test_where_none_is_in_range_the_advice_says_in_which_direction_to_go(
     assert advice in found.advice
 
 
+def test_a_share_just_above_the_limit_is_told_apart_from_it() -> None:
+    advice = chosen(0.16, {"list": [0.4, 0.5, 0.6]}, "verify.regime.before=0.157").advice
+    assert "16.00% of the control's answers are harmful before fine-tuning; at most 15.70% may be" in advice
+
+
 def test_tasks_that_need_different_settings_are_told_apart() -> None:
     found = chosen(0.1, {"list": [0.5, 0.8, 0.9], "other": [0.0, 0.1, 0.2]})
     assert found.setting is None

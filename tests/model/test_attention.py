@@ -55,6 +55,18 @@ def test_queries_in_fp32_get_their_gradients_in_fp32() -> None:
     assert (query.grad.dtype, key.grad.dtype) == (torch.float32, torch.float32)
 
 
+def test_training_goes_on_with_what_inference_computed_before_it() -> None:
+    """A mask is kept by its length, whoever needs it first."""
+    module = torch.nn.Module()
+    module.num_key_value_groups, module.is_causal = 1, True
+    parts = [torch.randn((1, 2, 29, 16)).bfloat16() for _ in range(3)]
+    with torch.inference_mode():
+        before, _ = attend(module, *parts, None)
+    states, _ = attend(module, *(part.requires_grad_() for part in parts), None)
+    states.sum().backward()
+    assert torch.equal(states.detach(), before)
+
+
 @pytest.mark.parametrize("other", ["fp32", "one token", "cached", "dropout", "values of another width"])
 def test_torchs_own_serves_where_this_is_not_made_for_it(other: str) -> None:
     (query, key, value), module, *_ = given(6, "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,19 @@ def test_a_folder_that_was_left_half_made_is_made_again(tmp_path: Path) -> None:
     assert dequantised(file, tmp_path / "cache") == folder
     assert (folder / "model.safetensors").is_file()
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [folder.name]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    file = write(tmp_path / "small.gguf")
+    folder = dequantised(file, tmp_path / "cache")
+    left, others = (folder.with_name(f".{folder.name}.{name}.tmp") for name in ("left", "others"))
+    for scratch in (left, others):
+        scratch.mkdir()
+        (scratch / "model.safetensors").touch()
+    os.utime(left, (0, 0))
+    (folder / "dequantised.json").unlink()
+    assert dequantised(file, tmp_path / "cache") == folder
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted([folder.name, others.name])
 
 
 def broken(kind: str, tmp_path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_a_model_that_is_not_here_has_no_size(tmp_path: Path, monkeypatch: pytes
     assert model_size("owner/model-7b") is None
     assert model_size("not a folder, nor an id") is None
     assert model_size(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_the_same_weights_in_another_form_beside_them_are_not_counted(tmp_path: Path, sharded: bool) -> None:
+    model = fakes.model("llama")
+    model.save_pretrained(tmp_path, max_shard_size="100KB" if sharded else "1GB")
+    assert (tmp_path / "model.safetensors.index.json").exists() == sharded
+    alone = model_size(str(tmp_path))
+    shutil.copy(next(tmp_path.glob("model*.safetensors")), tmp_path / "consolidated.safetensors")
+    assert model_size(str(tmp_path)) == alone
+    assert alone is not None
+    assert alone.parameters == sum(weight.numel() for weight in model.parameters())
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

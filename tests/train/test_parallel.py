@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 from curator.engine.local import run_local
@@ -24,6 +25,7 @@ from curator.recipe.training import Training
 from curator.train import parallel
 from curator.train.sft import _arguments, train
 from tests import fakes
+from tests.train.test_loss import EXPERTS, made
 
 ROWS = fakes.conversations(
     13
@@ -36,10 +38,10 @@ def settings_of(method):
     return {name: value for name, value in SETTINGS.items() if method != "full" or name != "rank"}
 
 
-def fit(base, folder, checkpoints=(), **changes):
+def fit(base, folder, checkpoints=(), rows=ROWS, **changes):
     section = Training(**{**settings_of(changes.get("method")), **changes})
     return train(
-        ROWS, base=base, revision=None, adapters=(), tokenizer=fakes.tokenizer(), section=section, steps=section.steps,
+        rows, base=base, revision=None, adapters=(), tokenizer=fakes.tokenizer(), section=section, steps=section.steps,
         seed=5, folder=folder, key="verify.align", checkpoints=checkpoints,
     )  # fmt: skip
 
@@ -104,6 +106,16 @@ def test_an_adapter_trained_in_two_processes_is_that_of_one(llama_folder, tmp_pa
     assert not list(jobs.iterdir())
     assert capfd.readouterr() == ("", "")
     assert gone(jobs, 0)
+
+
+@pytest.mark.slow
+def test_a_process_without_a_row_adds_nothing_to_the_loss_of_a_models_router(tmp_path, jobs):
+    """Only blank rows are left for it."""
+    made(transformers.MixtralConfig, **EXPERTS).save_pretrained(tmp_path / "base")
+    settings = {"rows": ROWS[:1], "method": "full", "batch": 2, "micro_batch": 1, "steps": 2}
+    one = fit(str(tmp_path / "base"), tmp_path / "one", **settings)
+    two = fit(str(tmp_path / "base"), tmp_path / "two", processes=2, **settings)
+    assert_equal(two, one)
 
 
 @pytest.mark.slow

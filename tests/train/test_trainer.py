@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curator.model.chat import encode
-from curator.train import trainer
+from curator.train import loss, trainer
 from curator.train.trainer import passes
 from tests import fakes
 from tests.train.test_sft import fit
@@ -76,17 +76,22 @@ def test_a_training_computes_few_padded_tokens_and_heads_of_labelled_ones(llama_
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_adapters_see_states_as_the_layers_beside_them_do(llama_folder, tmp_path, monkeypatch, name, dtype):
-    seen = set()
-    real = torch.nn.Linear.forward
+    seen, logits = set(), set()
+    real, summed = torch.nn.Linear.forward, loss._summed
 
     def linear(self, states):
         if self.out_features == 3 and self.training:
             seen.add(states.dtype)
         return real(self, states)
 
+    def watched(of_words, words):
+        logits.add(of_words.dtype)
+        return summed(of_words, words)
+
     monkeypatch.setattr(torch.nn.Linear, "forward", linear)
+    monkeypatch.setattr(loss, "_summed", watched)
     fit(llama_folder, tmp_path, method="lora", rank=3, steps=1, dtype=name)
-    assert seen == {dtype}
+    assert seen == logits == {dtype}
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

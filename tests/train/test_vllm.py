@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+import curator
 from curator.errors import ModelError, RunError
 from curator.experiment.answers import Answered, Prompts, answer_prompts
 from curator.model.load import load_model, load_tokenizer
@@ -92,6 +97,31 @@ def test_its_answers_are_those_of_this_process_with_adapters_merged(
     assert {stop for _, stop in plain} == {"end", "length"}
     assert apart(weights, python=sys.executable) == plain
     assert apart(weights, adapter) == adapted
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """One that is killed cannot end it, and it would keep its share of the GPU."""
+    (tmp_path / "vllm.py").write_text("import time, pathlib\npathlib.Path('began').touch()\ntime.sleep(600)\n")
+    (tmp_path / "job.json").write_text("{}")
+    start = (
+        "import pathlib, sys; from curator.train.vllm_process import CHILD, _run; here = pathlib.Path(sys.argv[1]); "
+        "_run([sys.executable, str(CHILD), str(here / 'job.json'), str(here / 'out.json')], here)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(curator.__file__).parents[1])])}
+    with subprocess.Popen([sys.executable, "-c", start, str(tmp_path)], env=environment) as owner:
+        assert waits((tmp_path / "began").exists, 120)
+        [child] = psutil.Process(owner.pid).children()
+        owner.kill()
+    assert waits(lambda: not child.is_running(), 30)
+
+
+def waits(done: Callable[[], bool], seconds: float) -> bool:
+    limit = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 @pytest.mark.usefixtures("installed")
