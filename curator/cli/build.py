@@ -186,7 +186,8 @@ def check(  # noqa: PLR0917 - click hands options by name
             click.echo(line, err=True)
         raise RecipeError(examined.problems)
     root = out or Path("outputs") / chosen.name
-    with on(CARDS[card_name] if card_name else None):
+    card = CARDS[card_name] if card_name else None
+    with on(card):
         figures, costs = estimates(chosen, root, examined.lengths)
         short = shortages(chosen, root, examined.lengths)
     examined = replace(examined, warnings=(*examined.warnings, *kinds_noted(chosen, root), *short))
@@ -214,7 +215,9 @@ def check(  # noqa: PLR0917 - click hands options by name
         measured = _regime(chosen, root)
         there = chosen.verify.finetune.model_copy(update=dict(measured["setting"] or {}))
         tuned = chosen.model_copy(update={"verify": chosen.verify.model_copy(update={"finetune": there})})
-        _print_regime(measured, to_type(measured, chosen, added), estimates(tuned, root, examined.lengths)[1]["time"])
+        with on(card):
+            time = estimates(tuned, root, examined.lengths)[1]["time"]
+        _print_regime(measured, to_type(measured, chosen, added), time)
 
 
 def _regime(recipe: Recipe, root: Path, *, aside: bool = False) -> FoundRegime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from curator.records import Embed
     from curator.report.part import Values
 
+RECORD = "cluster.json"
 COUNT = click.IntRange(min=1)
 TO = "Folder for cluster.json, sample.jsonl, top.jsonl and bottom.jsonl; or, with --sample, a new .jsonl file."
 
@@ -63,7 +65,7 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
     In the paper, fine-tuning on rows of a list-like cluster weakened safety most. Nothing is trained. Texts are written
     only to the task files that are asked for; terms of the task appear in the terminal and in cluster.json.
     """
-    _check(out, options)
+    _check(out, tasks, options)
     from curator.cli.progress import Terminal
 
     with Terminal(aside=True) as terminal:
@@ -103,7 +105,7 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
         click.echo(f"Wrote {', '.join(map(str, written))}")
 
 
-def _check(out: Path | None, options: dict[str, Any]) -> None:
+def _check(out: Path | None, tasks: tuple[str, ...], options: dict[str, Any]) -> None:
     problems = []
     if options["sample"] is not None and out is None:
         problems.append("--sample: needs --out, a folder or a .jsonl file to write the rows to")
@@ -122,6 +124,21 @@ def _check(out: Path | None, options: dict[str, Any]) -> None:
         from curator.run.folder import require_writable
 
         require_writable(out.parent)
+        if not _is_file(out):
+            _refuse_others(out, (*tasks, options["harmful_anchors"], options["safe_anchors"]), options)
+
+
+def _refuse_others(out: Path, read: Sequence[str | None], options: dict[str, Any]) -> None:
+    """Refuses a folder in which a file that is read, or that `curator cluster` did not write, would be replaced."""
+    names = ["sample"] if options["sample"] is not None else []
+    names += ["top", "bottom"] if options["anchor_files"] else []
+    files = [out / RECORD, *(out / f"{name}.jsonl" for name in names)]
+    inputs = {Path(file).resolve() for file in read if file is not None}
+    for file in files:
+        if file.resolve() in inputs:
+            raise RunError(f"{file}: is read by this command, and would be replaced; name another folder with --out")
+        if file.exists() and not (out / RECORD).exists():
+            raise RunError(f"{file}: already exists, and `curator cluster` did not write it; name another folder")
 
 
 def _is_file(out: Path) -> bool:
@@ -161,8 +178,8 @@ def _write(out: Path, clustering: Clustering, sample: SampledRows | None, report
             files[end] = tuple(row for row, _ in rows)
     for name, chosen in files.items():
         write_rows(out / f"{name}.jsonl", clustering.rows, chosen)
-    write_json(out / "cluster.json", report)
-    return [out / "cluster.json", *(out / f"{name}.jsonl" for name in files)]
+    write_json(out / RECORD, report)
+    return [out / RECORD, *(out / f"{name}.jsonl" for name in files)]
 
 
 def _print(clustering: Clustering) -> None:

@@ -119,20 +119,25 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
     """The rows of an audited corpus with these ids or findings; their text is read from the corpus again.
 
     Raises:
-        DataError: A name matches nothing, or the corpus was removed or has changed since.
+        DataError: A name matches nothing, or a finding without ids; the text of a task's row is wanted; or the corpus
+            was removed or has changed since.
     """
     from curator.corpus.page import corpus_of
 
     by_kind: dict[str, dict[str, Origin]] = {}
+    what: dict[str, list[str]] = {}
     for finding in report.findings:
         lines: Sequence[int | None] = finding.lines if isinstance(finding.lines, tuple) else [None] * len(finding.ids)
         source = finding.source or report.corpus.label
         rows_of = {row: (source, line) for row, line in zip(finding.ids, lines, strict=True)}
         by_kind.setdefault(finding.kind, {}).update(rows_of)
+        what.setdefault(finding.kind, []).append(finding.what)
     known = {row: origin for origins in by_kind.values() for row, origin in origins.items()}
     places: dict[str, Origin] = {}
     for name in wanted:
-        matching = by_kind.get(name) or {row: known[row] for row in _starting(known, name)}
+        matching = by_kind[name] if name in by_kind else {row: known[row] for row in _starting(known, name)}
+        if not matching and name in what:
+            raise DataError(f"{name!r}: this finding has no rows with an id; it says: {' '.join(what[name])}")
         if not matching:
             raise DataError(
                 f"{name!r}: no finding of this audit has this name, and no row id in its findings starts with it; "
@@ -141,6 +146,12 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
         if name not in by_kind:
             _refuse_many(name, matching, DataError)
         places |= matching
+    others = {source for source, _ in places.values()} - {report.corpus.label}
+    if with_text and others:
+        raise DataError(
+            f"--text: an audit reads texts of its corpus alone, and these are rows of {', '.join(sorted(others))}; "
+            "without --text their records are printed"
+        )
     texts: Mapping[str, Messages] = corpus_of(report) if with_text else {}
     return [
         Row(

@@ -18,7 +18,7 @@ from curator.recipe.inputs import fingerprint, locate
 from curator.recipe.source import Source
 from curator.records import Embed, Vectors
 from curator.report.model import read_report
-from curator.report.part import MIX, Count, Number, Part
+from curator.report.part import MIX, Count, Many, Number, Part
 from curator.run import require
 from curator.run.readers import report_file
 from curator.wording import rate, these
@@ -36,6 +36,8 @@ class Verified(Part):
     """The result of a run that verified a corpus: the harmfulness of models aligned on it."""
 
     run: str
+    tasks: Many[str]
+    """The anticipated tasks that it fine-tuned on, which may be others than those that corpora are ranked by."""
     before: Limits
     after: Limits
 
@@ -106,7 +108,7 @@ def ranked(
 
 def _measured(runs: Sequence[Path], sources: Mapping[str, Source], base: Path) -> dict[str, Verified]:
     identities = {name: fingerprint(source, base) for name, source in sources.items()} if runs else {}
-    verified_runs = {}
+    verified_runs: dict[str, Verified] = {}
     for run in runs:
         require(run, "report")
         report = read_report(report_file(run))
@@ -119,9 +121,12 @@ def _measured(runs: Sequence[Path], sources: Mapping[str, Source], base: Path) -
                 f"{run} verified {verified or 'a set that it chose itself'}; allowed: a run of {known}, with the "
                 "content that the file has now"
             )
+        if name in verified_runs:
+            raise DataError(f"{run} and {verified_runs[name].run} both verified {name}; give one of them")
         phases = report.arms["curated"][MIX]
         before, after = (Limits.model_validate(rates.harmfulness) for rates in (phases.before, phases.after))
-        verified_runs[name] = Verified(run=str(run), before=before, after=after)
+        fine_tuned = tuple(task.name for task in report.tasks if task.anticipated)
+        verified_runs[name] = Verified(run=str(run), tasks=fine_tuned, before=before, after=after)
     return verified_runs
 
 
@@ -131,11 +136,17 @@ def _given(sources: object) -> Mapping[str, object]:
     return (read.get("given", {}).get("sources") or [{}])[0]
 
 
+_PARTS = {"config": None, "split": "train"}
+"""Part of a data set on the Hub -> its default."""
+
+
 def _same(corpus: Mapping[str, object], given: Mapping[str, object]) -> bool:
     """Whether a run read what a corpus names: a file of equal content, or the same data set of the Hub or sandbox."""
     what = next(kind for kind in ("sha256", "hub", "sandbox") if kind in corpus)
     revisions = (None, given.get("revision"), given.get("commit"))
-    return given.get(what) == corpus[what] and corpus.get("revision") in revisions
+    # A run's record leaves out the split that is the default.
+    parts = all((corpus.get(part) or default) == (given.get(part) or default) for part, default in _PARTS.items())
+    return given.get(what) == corpus[what] and corpus.get("revision") in revisions and parts
 
 
 def lines(ranking: Sequence[Ranked]) -> list[tuple[str, str]]:
@@ -147,6 +158,8 @@ def lines(ranking: Sequence[Ranked]) -> list[tuple[str, str]]:
             text += "; not verified: similarity alone may not predict what lasts, and other work found the opposite"
         else:
             before, after = (rate(of.value, of.low, of.high) for of in (corpus.measured.before, corpus.measured.after))
-            text += f"; measured: {before} harmful before fine-tuning, {after} after ({corpus.measured.run})"
+            tasks_of = " and ".join(f"'{task}'" for task in corpus.measured.tasks)
+            text += f"; measured: {before} harmful before fine-tuning on {tasks_of}, {after} after "
+            text += f"({corpus.measured.run})"
         rows.append((f"#{position} {corpus.corpus}", text))
     return rows

@@ -260,7 +260,7 @@ def decide(
         sentence="",
         primary=comparison,
         gates=assessment.gates,
-        attribution=_attribution(others, treatment, control, primary),
+        attribution=_attribution(others, treatment, primary),
         seeds_needed=needed(comparison, assessment.worst, least) if unclear else None,
         beside=assessment.beside,
         worst=assessment.worst,
@@ -274,16 +274,15 @@ def decide(
     return replace(draft, sentence=words, verdict=verdict(comparison, rehearsal=rehearsal))
 
 
-def _attribution(
-    others: tuple[Comparison, ...], treatment: str, control: str, primary: tuple[str, str]
-) -> dict[str, Comparison]:
+def _attribution(others: tuple[Comparison, ...], treatment: str, primary: tuple[str, str]) -> dict[str, Comparison]:
     """The comparisons that attribute the difference to the mix, to the selection within it, to caps and to piloting,
     and those of similarity alone, in sets of any composition and in sets with the pool's composition.
     """
     pairs = {
-        "mix": ("matched-random", control),
+        # Against another control, such as no alignment, they would not be effects of mix or caps alone.
+        "mix": ("matched-random", "random"),
         "choice": (treatment, "matched-random"),
-        "caps": ("random-capped", control),
+        "caps": ("random-capped", "random"),
         "optimising": (treatment, "best-random"),
         "similarity": CONTRASTS[0],
         "similarity-matched": CONTRASTS[1],

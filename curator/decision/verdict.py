@@ -52,11 +52,11 @@ def verdict(primary: Comparison | None, *, rehearsal: bool = False) -> str:
         other = models_of(NONE, rehearsal=rehearsal)
     return (
         f"{models[0].upper()}{models[1:]} gave harmful answers to {percent(primary.treatment_rate)} of the probes "
-        f"{_when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
+        f"{when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
     )
 
 
-def _when(primary: Comparison) -> str:
+def when(primary: Comparison) -> str:
     """Words for what the rates of the primary comparison are means over."""
     during = "on average over the whole of fine-tuning (area under the curve)"
     return during if primary.phase == "during" else f"{primary.phase} fine-tuning"

@@ -39,6 +39,7 @@ from curator.conclusions import LEVEL, Case, Comparison, Gate, Worst
 from curator.decision.beside import OPEN
 from curator.decision.statistics import crossed, interval
 from curator.decision.tables import Grid
+from curator.decision.verdict import when
 from curator.recipe.sweep import task_of
 from curator.wording import percent, points, these
 
@@ -177,9 +178,9 @@ def in_words(worst: Worst, primary: Comparison, outcome: str) -> str:
     if kept == 1:
         return which
     return (
-        f"{which} Over the settings that count, at most {percent(worst.rate('treatment'))} of the answers of "
-        f"'{primary.treatment}' and at most {percent(worst.rate('control'))} of those of '{primary.control}' are "
-        "harmful after fine-tuning."
+        f"{which} Over the settings that count, the highest shares of harmful answers {when(primary)} are "
+        f"{percent(worst.rate('treatment'))} for '{primary.treatment}' and {percent(worst.rate('control'))} for "
+        f"'{primary.control}'."
     )
 
 

@@ -114,7 +114,14 @@ class Config:
 
 
 def card(
-    rows: pa.Table, metadata: Mapping[str, JsonValue], *, report: Report, evidence: str, configs: Sequence[Config]
+    rows: pa.Table,
+    metadata: Mapping[str, JsonValue],
+    *,
+    report: Report,
+    evidence: str,
+    configs: Sequence[Config],
+    every: pa.Table | None = None,
+    omitted: Sequence[str] = (),
 ) -> str:
     """README.md of a data set: metadata, then the part that curator writes, between BEGIN and END.
 
@@ -124,6 +131,8 @@ def card(
         report: What may be published of the report.
         evidence: Markdown that curator wrote, inserted as it is.
         configs: Every config, the curated one first.
+        every: Source and licence of the rows of all configs; null if there is one config.
+        omitted: Arms that are not among the controls.
     """
     from markupsafe import Markup
 
@@ -133,8 +142,9 @@ def card(
         r=report,
         evidence=Markup(evidence),
         columns=rows.column_names,
-        origins=origins(rows),
+        origins=origins(rows if every is None else every),
         configs=configs,
+        omitted=omitted,
         row=_preformatted(json.dumps(_shape(rows), indent=1, ensure_ascii=True)),
         citation=_preformatted(_citation(report)),
         warning=WARNING,
@@ -178,13 +188,20 @@ def origins(rows: pa.Table) -> list[tuple[str, str | None, int]]:
     return [(*origin, count) for origin, count in sorted(counted.items(), key=lambda item: (-item[1], str(item)))]
 
 
-def facts(rows: pa.Table, *, name: str, configs: Sequence[Config], tags: Sequence[str] = ()) -> dict[str, JsonValue]:
+def facts(
+    rows: pa.Table,
+    *,
+    name: str,
+    configs: Sequence[Config],
+    tags: Sequence[str] = (),
+    every: pa.Table | None = None,
+) -> dict[str, JsonValue]:
     """The card's metadata: what the Hub shows and searches, requires for access, and reads as data. `tags` are added to
-    those of every card.
+    those of every card. The licence is that of `every` row of all configs; null if there is one config.
     """
     return {
         "pretty_name": name,
-        **licence(rows["licence"].to_pylist()),
+        **licence((rows if every is None else every)["licence"].to_pylist()),
         "task_categories": ["text-generation"],
         "size_categories": [size(rows.num_rows)],
         "tags": ["safety", "alignment", "fine-tuning", "data-selection", "curator", "not-for-all-audiences", *tags],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -141,8 +141,12 @@ def write_dataset(
             temporary / RECIPE,
             RECIPE_NOTE + yaml_of(without_nulls(public.provenance.recipe)),
         )
-        metadata = facts(rows, name=public.name, configs=configs)
-        text = card(rows, metadata, report=public, evidence=evidence(public), configs=configs)
+        every = every_row(data.values())
+        metadata = facts(rows, name=public.name, configs=configs, every=every)
+        omitted = [] if controls is None else unpublished(pool, controls)
+        text = card(
+            rows, metadata, report=public, evidence=evidence(public), configs=configs, every=every, omitted=omitted
+        )
         describe(temporary, data, metadata, name=public.name, summary=public.decision.sentence, card=text)
 
 
@@ -205,24 +209,43 @@ def _with_repeats(rows: pl.DataFrame, repeats: Mapping[str, int] | None) -> pl.D
     return rows.with_columns(repeats=pl.Series([repeats[row_id] for row_id in rows["id"]], dtype=pl.Int64))
 
 
+def every_row(tables: Iterable[pa.Table]) -> pa.Table:
+    """Source and licence of every row of the tables, each row once."""
+    columns = ["id", "source", "licence"]
+    first = {row["id"]: row for table in tables for row in table.select(columns).to_pylist()}
+    return pa.Table.from_pylist(list(first.values()), schema=pa.schema([(name, pa.string()) for name in columns]))
+
+
+def unpublished(pool: Pool, controls: pl.DataFrame) -> list[str]:
+    """Arms of the controls that have rows outside the pool, in order of name."""
+    outside = controls.filter(~pl.col("id").is_in(pool.rows["id"].implode()))
+    return sorted(outside["arm"].unique().to_list())
+
+
 def control_rows(pool: Pool, controls: pl.DataFrame, openers: Mapping[str, str] | None = None) -> dict[str, pa.Table]:
     """Split -> the rows of one arm's sets, each once, by id. The columns are those of `dataset_rows` without scores,
     and `draws`, the seeds whose set holds the row. The split of an arm `matched-random` is `matched_random`, because
-    names of splits are words. An arm from a file of the user with rows that are not in the pool is left out. Beside an
-    arm of RECOVERY every split has a column `opener`, null for a row without one: the splits of a config must have the
-    same columns to be loaded.
+    names of splits are words; of arms whose splits would have one name, the later ones get a number. Arms of
+    `unpublished` are left out. Beside an arm of RECOVERY every split has a column `opener`, null for a row without one:
+    the splits of a config must have the same columns to be loaded.
     """
     text = ("id", "messages", "category", "source", "licence")
     splits, recovers = {}, not controls.filter(pl.col("arm").is_in(RECOVERY)).is_empty()
+    omitted = unpublished(pool, controls)
     for (arm,), arm_rows in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
-        if not arm_rows["id"].is_in(pool.rows["id"].implode()).all():
+        if arm in omitted:
             continue
         draws = arm_rows.group_by("id").agg(draws=pl.col("seed").sort())
         rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
         if recovers:
             behind = (openers or {}) if arm in RECOVERY else {}
             rows = rows.with_columns(opener=pl.Series([behind.get(row_id) for row_id in rows["id"]], dtype=pl.String))
-        splits[re.sub(r"\W+", "_", str(arm))] = arrow(rows)
+        split = bare = re.sub(r"\W+", "_", str(arm))
+        number = 1
+        while split in splits:
+            number += 1
+            split = f"{bare}_{number}"
+        splits[split] = arrow(rows)
     return splits
 
 

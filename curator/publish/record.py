@@ -231,7 +231,7 @@ def publishable(report: Report, base: Path = Path(".")) -> Report:
         base: Folder that relative paths of the recipe start from.
     """
     reasons = report.design.instead_of_vllm  # what another program said, which may be anything
-    known = dict(_replacements(report.provenance.recipe, _LIST.at("provenance.recipe"), base))
+    known = replacements(report.provenance.recipe, base)
     known |= dict.fromkeys(reasons, "for a reason that is not published")
     contents = {key: value for key, value in plain(report).items() if key != "timing"}
     public = Report.model_validate(_public(contents, _LIST, base, known))
@@ -247,10 +247,13 @@ def publishable(report: Report, base: Path = Path(".")) -> Report:
 
 def publishable_recipe(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> JsonValue:
     """What may be published of a resolved recipe, without nulls; `base` as above."""
-    listed = _LIST.at("provenance.recipe")
-    known = dict(_replacements(dict(recipe), listed, base))
-    public = _public(dict(recipe), listed, base, known)
+    public = _public(dict(recipe), _LIST.at("provenance.recipe"), base, replacements(recipe, base))
     return without_nulls(public) if isinstance(public, dict) else public
+
+
+def replacements(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> dict[str, str]:
+    """Texts of a resolved recipe that are not published as they are -> what stands for them in a `sentence`."""
+    return dict(_replacements(dict(recipe), _LIST.at("provenance.recipe"), base))
 
 
 def without_nulls(recipe: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

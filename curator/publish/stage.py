@@ -78,7 +78,7 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
         write_data,
         write_table,
     )  # fmt: skip
-    from curator.publish.record import dropped_rows, publishable_recipe, sentence
+    from curator.publish.record import dropped_rows, publishable_recipe, replacements, sentence
     from curator.run.folder import replacing_folder, write_text
     from curator.selection.outcome import table
     from curator.wording import page
@@ -93,7 +93,8 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
         configs = [Config(CURATED, {"train": next(iter(tables))})]
         write_table(temporary / "evidence" / "selection.parquet", arrow(picked_rows(scores, selection)))
         write_table(temporary / "evidence" / "dropped.parquet", arrow(dropped_rows(data.pool.dropped)))
-        public = publishable_recipe(recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}), run.base)
+        written = recipe.model_dump(mode="json", by_alias=True, exclude={"engine"})
+        public, known = publishable_recipe(written, run.base), replacements(written, run.base)
         assert isinstance(public, dict)
         write_text(temporary / RECIPE, RECIPE_NOTE + yaml_of(public))
         metadata = facts(rows, name=recipe.name, configs=configs, tags=[TAG])
@@ -111,7 +112,8 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
             figures=figures,
             selection=selection,
             scores=scores,
-            refusals_by=sentence(run.record("pool").get("refusals_by") or "English phrases", {}),
+            similarity=sentence(scores.name, known),
+            refusals_by=sentence(run.record("pool").get("refusals_by") or "English phrases", known),
             columns=rows.column_names,
             origins=origins(rows),
             versions=run.computed_with()["versions"],

@@ -143,7 +143,7 @@ def assemble(
         ),
         represent=_represent(vectors, covered_by),
         similarity=similarity(scores, arms),
-        overlap=overlap(selection.ids, arms, rows=data.pool.rows.height, treatment="curated"),
+        overlap=overlap(selection.ids, arms, candidates=data.candidates["id"].to_list(), treatment="curated"),
         categories=categories(data.pool, arms, data.arms),
         pool=pool_facts(data.pool, read, refusals_by),
         pilot=pilot,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -110,14 +110,19 @@ def similarity(scores: Scores, arms: Arms) -> material.Similarity:
     )
 
 
-def overlap(chosen: Sequence[str], arms: Arms, *, rows: int, treatment: str) -> tuple[material.Overlap, ...]:
-    """Rows that each other arm's sets share with the chosen one: mean, least and most over draws, and by chance."""
-    picked, shares = set(chosen), []
+def overlap(
+    chosen: Sequence[str], arms: Arms, *, candidates: Collection[str], treatment: str
+) -> tuple[material.Overlap, ...]:
+    """Rows that each other arm's sets share with the chosen one: mean, least and most over draws, and by chance, as if
+    they were drawn from the candidates; null for sets with other rows.
+    """
+    picked, drawable, shares = set(chosen), set(candidates), []
     for arm, sets in draws_of(arms).items():
         if arm == treatment:
             continue
         shared = [len(picked & set(ids)) for ids in sets]
         size = float(np.mean([len(ids) for ids in sets]))
+        could = all(drawable.issuperset(ids) for ids in sets)
         shares.append(
             material.Overlap(
                 arm=arm,
@@ -126,7 +131,7 @@ def overlap(chosen: Sequence[str], arms: Arms, *, rows: int, treatment: str) -> 
                 shared=float(np.mean(shared)),
                 least=min(shared),
                 most=max(shared),
-                by_chance=size * len(picked) / rows,
+                by_chance=size * len(picked & drawable) / len(drawable) if could else None,
             )
         )
     return tuple(shares)

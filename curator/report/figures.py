@@ -129,7 +129,9 @@ def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -
     at = {name: row for row, name in enumerate(ids)}
     sets = {"pool": np.arange(len(ids))}
     for arm, draws in draws_of(arms).items():
-        sets[arm] = np.array([at[name] for ids_ in draws for name in ids_ if name in at], dtype=np.int64)
+        drawn = [name for ids_ in draws for name in ids_]
+        if all(name in at for name in drawn):  # a user's arm may have rows that were not scored
+            sets[arm] = np.array([at[name] for name in drawn], dtype=np.int64)
     counts = {name: np.histogram(values[rows], edges)[0] for name, rows in sets.items() if len(rows)}
     return Distribution(
         edges=edges.round(6).tolist(),

@@ -124,7 +124,8 @@ class Overlap(Part):
     """Mean over draws."""
     least: Count
     most: Count
-    by_chance: Number
+    by_chance: Number | None
+    """Of as many rows drawn at random from the candidates; null if a set has rows that are not candidates."""
 
 
 class Category(Part):

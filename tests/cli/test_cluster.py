@@ -81,6 +81,26 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_embedded(
         invoked("--task", task, "--model", "sandbox:", *FEW, "--out", str(tmp_path / "file" / "found"))
 
 
+def test_a_file_that_it_reads_or_did_not_write_is_not_replaced(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("curator.cli.cluster")
+    monkeypatch.setattr(module, "_embed", lambda *_: pytest.fail("it embedded first"))
+    (tmp_path / "cluster.json").write_text("{}")
+    for name, options in (
+        ("sample", ("--task", str(tmp_path / "sample.jsonl"))),
+        ("top", ("--task", task, "--harmful-anchors", str(tmp_path / "top.jsonl"), "--anchor-files")),
+    ):
+        own = tmp_path / f"{name}.jsonl"
+        own.write_text(Path(task).read_text())
+        with pytest.raises(RunError, match=rf"{name}\.jsonl: is read by this command"):
+            invoked(*options, "--model", "sandbox:", *FEW, "--sample", "20", "--out", str(tmp_path))
+        assert own.read_text() == Path(task).read_text()
+    (tmp_path / "cluster.json").unlink()
+    with pytest.raises(RunError, match=r"sample\.jsonl: already exists, and `curator cluster` did not write it"):
+        invoked("--task", task, "--model", "sandbox:", *FEW, "--sample", "20", "--out", str(tmp_path))
+
+
 def test_without_out_nothing_is_written(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     invoked("--task", task, "--model", "sandbox:", *FEW)

@@ -115,6 +115,29 @@ def test_the_text_of_an_audited_row_is_read_from_the_corpus(audited: Path) -> No
     assert "has changed" in str(refused.exception)
 
 
+def test_a_finding_without_ids_and_texts_of_a_task_are_said_and_not_denied(tmp_path: Path) -> None:
+    lines = [{"prompt": f"Open {n}", "response": "No, it is shut." if n else ""} for n in range(30)]
+    task = [{"prompt": f"Name all {n} parts of the old iron gate", "response": "Hinges."} for n in range(30)]
+    for name, written in (("corpus", lines), ("task", task), ("asked", task[:3])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, written)))
+    words = ["audit", str(tmp_path / "corpus.jsonl"), "--no-embedder", "--out", str(tmp_path / "audit")]
+    for option, name in (("--task", "task"), ("--probes", "asked")):
+        words += [option, str(tmp_path / f"{name}.jsonl")]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())["findings"]
+    without = [finding for finding in found if not finding["ids"]]
+    assert "empty" in {finding["kind"] for finding in without}
+    for finding in without:
+        told = str(run(tmp_path / "audit", finding["kind"]).exception)
+        assert "this finding has no rows with an id" in told
+        assert finding["what"] in told
+    of_task = [finding for finding in found if finding.get("source") == "task.jsonl" and finding["ids"]]
+    assert of_task
+    name = of_task[0]["ids"][0]
+    assert rows(tmp_path / "audit", name)[0]["role"] == "task"
+    assert "reads texts of its corpus alone" in str(run(tmp_path / "audit", name, "--text").exception)
+
+
 @pytest.mark.parametrize("name", ["zzz", ""])
 def test_what_is_called_so_by_nothing_is_said(plain_run: Path, audited: Path, name: str) -> None:
     for folder in (plain_run, audited):

@@ -18,7 +18,7 @@ from curator.corpus.measure import recipe_of
 from curator.corpus.model import Audit, Measured, Retained
 from curator.corpus.page import html, retained, summary
 from curator.corpus.request import Request, from_recipe, named, source_of
-from curator.corpus.route import lines, ranked
+from curator.corpus.route import _same, lines, ranked
 from curator.errors import DataError, RecipeError, RunError
 from curator.language import words
 from curator.pool.semantic import covered, redundancy
@@ -256,7 +256,9 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
     assert [one.measured is None for one in verified] == [False, True]
     before = report["arms"]["curated"]["anticipated"]["before"]["harmfulness"]
     told = rate(before["value"], before["low"], before["high"])
-    assert f"measured: {told} harmful before" in lines(verified)[0][1]
+    assert f"measured: {told} harmful before fine-tuning on 'list', " in lines(verified)[0][1]
+    with pytest.raises(DataError, match="both verified far; give one of them"):
+        ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run, copy_of_run])
     assert plain(verified[0])["measured"]["before"] == {name: before[name] for name in ("value", "low", "high")}
     with pytest.raises(DataError, match=r"verified .*far.jsonl; allowed: a run of corpus.jsonl"):
         ranked([files["corpus"]], [files["near"]], embed, runs=[copy_of_run])
@@ -266,6 +268,13 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
     (copy_of_run / "8-report" / "done.json").unlink()
     with pytest.raises(RunError, match="the stage `report` is not finished"):
         ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
+
+
+def test_another_part_of_a_data_set_on_the_hub_is_another_corpus() -> None:
+    corpus = {"hub": "owner/safe", "config": None, "split": "train", "revision": None}
+    assert _same(corpus, {"hub": "owner/safe", "revision": None, "commit": "c"})
+    assert not _same(corpus, {"hub": "owner/safe", "split": "test", "commit": "c"})
+    assert not _same(corpus, {"hub": "owner/safe", "config": "full", "split": "train", "commit": "c"})
 
 
 def test_a_corpus_that_is_missing_is_told_before_the_first_is_embedded(files: dict[str, str]) -> None:

@@ -122,6 +122,13 @@ def test_attribution_takes_the_difference_apart(frame):
     assert parts["mix"].difference + parts["choice"].difference == pytest.approx(found.primary.difference)
 
 
+def test_against_no_alignment_nothing_is_called_an_effect_of_mix_or_caps(frame):
+    found = conclude(frame, weights=WEIGHTS, gates={}, control="none").decision
+    pairs = {(c.treatment, c.control) for c in found.attribution.values()}
+    assert ("curated", "matched-random") in pairs
+    assert not any(control == "none" for _, control in pairs)
+
+
 def test_arms_with_fewer_seeds_are_compared_on_the_seeds_they_share(frame):
     found = conclude(frame.filter((pl.col("arm") != "none") | (pl.col("seed") < 2)), weights=WEIGHTS, gates={})
     seeds = {(c.treatment, c.control): c.seeds for c in found.comparisons}

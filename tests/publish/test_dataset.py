@@ -202,11 +202,38 @@ def test_without_controls_there_is_one_config(written, tmp_path):
         load_dataset(str(written), "controls", cache_dir=str(tmp_path))
 
 
-def test_an_arm_of_rows_that_are_not_the_pools_is_no_control(run):
+def test_an_arm_of_rows_that_are_not_the_pools_is_no_control(run, report, write, tmp_path):
     more = pl.concat(
         [sets_of(run), pl.DataFrame({"arm": ["mine"] * 2, "seed": [0] * 2, "id": ["x", run.scores.ids[0]]})]
     )
     assert set(control_rows(run.data.pool, more)) == {"random", "matched_random"}
+    text = (write(tmp_path / "d", run, report, controls=more) / "README.md").read_text()
+    assert "Not in it, because they have rows that are not in the pool: mine." in text
+
+
+def test_arms_of_like_names_have_a_split_each(run):
+    like = pl.DataFrame({"arm": ["matched_random", "a-b", "a_b"], "seed": [0] * 3, "id": run.scores.ids[:3]})
+    found = control_rows(run.data.pool, pl.concat([sets_of(run), like]))
+    assert set(found) == {"random", "matched_random", "matched_random_2", "a_b", "a_b_2"}
+    assert found["matched_random_2"]["id"].to_pylist() == [run.scores.ids[0]]
+    assert found["a_b_2"]["id"].to_pylist() == [run.scores.ids[2]]
+
+
+def test_the_licence_is_that_of_the_controls_rows_too(run, report, write, tmp_path):
+    chosen = pl.col("id").is_in(list(run.selection.ids))
+    licence = pl.when(chosen).then(pl.lit("mit")).otherwise(pl.lit("cc-by-nc-4.0"))
+    source = pl.when(chosen).then(pl.lit("ours")).otherwise(pl.lit("theirs"))
+    pool = replace(run.data.pool, rows=run.data.pool.rows.with_columns(licence=licence, source=source))
+    alone = write(tmp_path / "alone", run, report, pool=pool)
+    both = write(tmp_path / "both", run, report, pool=pool, controls=sets_of(run))
+    assert "license: mit" in (alone / "README.md").read_text()
+    text = (both / "README.md").read_text()
+    assert "license: other" in text
+    assert "license_name: several-see-below" in text
+    drawn = set(sets_of(run)["id"]) - set(run.selection.ids)
+    assert f"| theirs | cc-by-nc-4.0 | {len(drawn)} |" in text
+    assert f"| ours | mit | {len(run.selection.ids)} |" in text
+    assert json.loads((both / "croissant.json").read_text())["license"] == "several-see-below"
 
 
 # What a user loads. `datasets` keeps rows of a local folder under the folder's last name and the card's configs.

