@@ -184,8 +184,8 @@ def _before_too_high(share: float, verify: Verify) -> str:
     assert verify.regime is not None
     # Whole percents unless they would hide the difference.
     digits = 0 if f"{share:.0%}" != f"{verify.regime.before:.0%}" else 2
-    found, most = f"{share:.{digits}%}", f"{verify.regime.before:.{digits}%}"
-    finding = f"{found} of the control's answers are harmful before fine-tuning; at most {most} may be"
+    measured, most = f"{share:.{digits}%}", f"{verify.regime.before:.{digits}%}"
+    finding = f"{measured} of the control's answers are harmful before fine-tuning; at most {most} may be"
     if verify.control == NONE or verify.stage == "rehearsal":
         return f"{finding}. At that point the control is the base model itself, so use a base that refuses more."
     return f"{finding}. Align longer, at a higher learning rate (verify.align), or on more rows."

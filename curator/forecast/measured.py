@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import RecipeError
 from curator.experiment.plan import Tally
+from curator.provenance import resolved_threads
 from curator.recipe import Recipe, share
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
@@ -60,7 +61,8 @@ def measured(recipe: Recipe, root: Path) -> Measured:
     if former is None or former.model != recipe.model:
         return Measured()
     ours, theirs = recipe.verify, former.verify
-    same_engine = recipe.engine.threads == former.engine.threads
+    # Another number of threads a process, or another kind of device, has another speed.
+    same_engine = _engine(recipe) == _engine(former)
     same_data = _read(recipe) == _read(former)
     tallies, arms = _data(root, recipe, chosen=_chosen(recipe) == _chosen(former)) if same_data else ({}, {})
     tuned = _tuned(root) if (ours.align, recipe.seed) == (theirs.align, former.seed) else None
@@ -87,6 +89,11 @@ def measured(recipe: Recipe, root: Path) -> Measured:
         spread=spread,
         gates=gates,
     )
+
+
+def _engine(recipe: Recipe) -> tuple[object, ...]:
+    engine = recipe.engine
+    return engine.kind, engine.gpus_per_worker, resolved_threads(engine)
 
 
 def section_of(recipe: Recipe, role: str) -> Training:

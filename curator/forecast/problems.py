@@ -177,7 +177,7 @@ def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
     """Probes that are read from the same source as candidates."""
     pool = {keys: source for keys, source in sources.items() if keys[0] == "pool"}
     for keys, source in sources.items():
-        if keys[0] != "probes":
+        if keys[0] != "probes" or source.rows is not None:  # some of its rows claim no more than themselves
             continue
         for number, candidate in enumerate(pool.values()):
             same = ("file", "hub", "config", "split", "sandbox", "where")

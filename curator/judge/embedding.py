@@ -36,6 +36,7 @@ Features = Mapping[str, NDArray[np.float32]]
 VERSION = 1
 FOLDS = 5
 LEAST = 50  # fewest labelled answers, and prompts; with fewer a head would describe its labels instead of refusal
+FEWEST = 3  # of the folds that either kind of answer must be in: two of them are held out, one inside the other
 THRESHOLD = 0.5  # classes are weighted equally in the fit, so here both kinds of error weigh the same
 _ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -96,7 +97,8 @@ def fit(
     the probability of each labelled answer from a head that has not seen its prompt.
 
     Raises:
-        DataError: Labels are for another outcome, or there are fewer than LEAST of either kind or LEAST prompts.
+        DataError: Labels are for another outcome, or there are fewer than LEAST of either kind or LEAST prompts, or one
+            kind is in fewer than FEWEST folds.
     """
     if labels.outcome != "refused":
         raise DataError(
@@ -115,6 +117,11 @@ def fit(
     answers = [answer[reasoning_end(answer) :] for answer in rows["answer"]]
     features = _features(answers, tuple(PARTS), lambda texts: embed(texts, embedder, revision))
     folds = fold_of(prompts)
+    for named, kind in (("refusals", people), ("other answers", ~people)):
+        if len(np.unique(folds[kind])) < FEWEST:
+            raise DataError(
+                f"{labels.file}: its {named} are to too few prompts for cross-validation; label {named} to more prompts"
+            )
     unseen = np.zeros(len(people))
     chosen = []
     for fold in range(FOLDS):
@@ -169,7 +176,7 @@ def load_head(folder: Path) -> tuple[Head, float]:
 
 def unseen(folder: Path) -> dict[str, float]:
     """`answer_key` -> probability by cross-validation, for answers that the head was fitted to."""
-    return dict(load_frame(folder / "fitted.parquet").iter_rows())
+    return dict(load_frame(Path(path_of(str(folder))) / "fitted.parquet").iter_rows())
 
 
 def answer_key(prompt: str, answer: str) -> str:

@@ -101,7 +101,7 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object]
 
     Raises:
         JudgeError: The environment variable of the key is not set.
-        UnfinishedError: The returned judge raises it if answers are left open.
+        UnfinishedError: The returned judge raises it if answers are left open, also by Ctrl-C, which is its cause then.
     """
     rubric = section.rubric
     assert rubric is not None
@@ -115,12 +115,19 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object]
         key = key_of(rubric)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx2.Limits(max_connections=rubric.concurrency)
-        with httpx2.Client(headers=headers, timeout=rubric.timeout, limits=limits) as client:
+        # A proxy of the environment must get nothing that is meant for this machine.
+        trust = not rubric.is_here
+        with httpx2.Client(headers=headers, timeout=rubric.timeout, limits=limits, trust_env=trust) as client:
             asking = _Asking(client, rubric, key, cost, breaker, sleep or breaker.stopped.wait)
             with ThreadPoolExecutor(rubric.concurrency) as pool:
                 futures = [pool.submit(asking.grade, question) for question in questions]
                 try:
                     results = [future.result() for future in futures]
+                except KeyboardInterrupt as interrupt:
+                    breaker.stopped.set()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    paid = [Open("interrupted") if future.cancelled() else future.result() for future in futures]
+                    raise UnfinishedError(f"{about} was interrupted.", paid, stops=True) from interrupt
                 finally:
                     # After Ctrl-C requests that have not started are dropped, and running ones are waited for.
                     if not all(future.done() for future in futures):

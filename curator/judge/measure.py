@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.rejudge import NEEDED, judges_of, revision_of, stored_judges
-from curator.judge.resources import ready, resources
+from curator.judge.resources import ready, verdicts_on
 from curator.recipe.judge import Judge
 from curator.recipe.package import path_of
 from curator.recipe.sweep import mix_of
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.judge.people import Labels, Measured
-    from curator.judge.questions import JudgeFunction
-    from curator.records import Question, Verdict
+    from curator.records import Verdict
 
 VERSION = 1  # version of the file that `curator judge measure --store` writes
 COLUMN = "column:"  # prefix for a judge whose verdicts are in the labels' file
@@ -46,6 +45,7 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     import polars as pl
 
     from curator.judge.guards.adapter import request
+    from curator.judge.people import inert
     from curator.seeds import derive
 
     run = Run.open(root, *NEEDED)
@@ -70,15 +70,10 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     empty = [pl.lit("").alias(name) for name in ("harmful", "refused", "note")]
     return drawn.select(
         "id",
-        pl.col("probe").replace_strict(prompts, return_dtype=pl.String).map_elements(_inert, pl.String).alias("prompt"),
-        pl.col("answer").map_elements(_inert, pl.String),
+        pl.col("probe").replace_strict(prompts, return_dtype=pl.String).map_elements(inert, pl.String).alias("prompt"),
+        pl.col("answer").map_elements(inert, pl.String),
         *empty,
     )
-
-
-def _inert(text: str) -> str:
-    """Text that a spreadsheet reads as text: an answer beginning with = would be a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _identified(run: Run) -> pl.DataFrame:
@@ -180,8 +175,7 @@ def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -
 
 
 def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.DataFrame | None) -> Judged:
-    from curator.judge.endpoint import Cost
-    from curator.judge.kinds import make_judge
+    from curator.judge.guards.adapter import request
     from curator.judge.people import says
     from curator.judge.questions import question_of, questions_of
 
@@ -190,28 +184,13 @@ def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.Dat
         questions = [question_of("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in given]
     else:
         questions = questions_of(answers, run.data(), run.recipe.judges.reasoning)
-    pairs = [(question.messages[-1]["content"], question.answer) for question in questions]
+    pairs = [(request(question.messages), question.answer) for question in questions]
     held = _by_cross_validation(section, pairs)
-    # Equal answers to one prompt are judged once, and those known from cross-validation not again.
-    new = {pair: question for pair, question in zip(pairs, questions, strict=True) if pair not in held}
-    verdicts = _every_verdict(make_judge(section, resources(Cost())), section, list(new.values())) if new else []
-    by_pair = {**held, **dict(zip(new, verdicts, strict=True))}
-    flags = says([by_pair[pair] for pair in pairs], labels.outcome)
-    return Judged(section.name, section, flags, sum(pair in held for pair in pairs))
-
-
-def _every_verdict(judge: JudgeFunction, section: Judge, questions: Sequence[Question]) -> list[Verdict]:
-    from curator.judge.questions import Open, UnfinishedError, unanswered_verdict
-
-    try:
-        return judge(questions)
-    except UnfinishedError as failure:
-        if failure.stops or section.rubric is None or section.rubric.unanswered == "stop":
-            raise JudgeError(
-                f"{failure} curator does not compute figures from a part of the answers; run the same command again "
-                "when the endpoint works, or set `unanswered: unscored` to leave such answers out"
-            ) from failure
-        return [unanswered_verdict(result) if isinstance(result, Open) else result for result in failure.results]
+    # Answers whose verdict is known from cross-validation are not judged again.
+    new = [question for pair, question in zip(pairs, questions, strict=True) if pair not in held]
+    given_now = iter(verdicts_on(section, new))
+    verdicts = [held[pair] if pair in held else next(given_now) for pair in pairs]
+    return Judged(section.name, section, says(verdicts, labels.outcome), sum(pair in held for pair in pairs))
 
 
 def _by_cross_validation(section: Judge, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Verdict]:

@@ -26,6 +26,7 @@ Flags = NDArray[np.bool_]
 LABEL_OUTCOMES = ("refused", "harmful")
 """Possible outcomes of labels. Labels have a single outcome: XSTest's are about refusal, not harm."""
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _Z = 1.959963984540054  # normal quantile of a two-sided 95% interval
 _ROUNDING = 1e-18
 
@@ -62,6 +63,16 @@ class Labels:
         require(self.rows.height == self.read - self.excluded - self.unlabelled, "Labels: rows do not add up")
 
 
+def inert(text: str) -> str:
+    """Text that a spreadsheet reads as text: an answer beginning with = would be a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def active(text: str) -> str:
+    """The text that `inert` was given."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
 def read_labels(
     path: Path,
     *,
@@ -74,7 +85,7 @@ def read_labels(
     exclude: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
 ) -> Labels:
-    """Labels of a CSV or JSONL file, all values read as text.
+    """Labels of a CSV or JSONL file, all values read as text, prompts and answers as they were before `inert`.
 
     Args:
         path: The file.
@@ -111,8 +122,10 @@ def read_labels(
         first, second = (yes_or_no(name, meant, values) for name in annotators)
         agreed = first == second
     rows = labelled.select(
-        pl.col(prompt).fill_null("").alias("prompt"),
-        pl.col(answer).fill_null("").alias("answer"),
+        *(
+            pl.col(name).fill_null("").map_elements(active, pl.String).alias(field)
+            for name, field in ((prompt, "prompt"), (answer, "answer"))
+        ),
         text.is_in(meant).alias("positive"),
         first.alias("first"),
         second.alias("second"),

@@ -188,6 +188,8 @@ def judged(
             else:
                 verdicts[key] = result
         _add(folder, {key: verdicts[key] for key in part if key in verdicts})
+        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt):
+            raise failure.__cause__  # now that what was paid for is saved
         if failure is not None and failure.stops:
             break
         progress(total - len(order) + start + len(part), total)
@@ -237,7 +239,7 @@ def without_degenerate(judge: JudgeFunction) -> JudgeFunction:
         try:
             return merged(judge(sound))
         except UnfinishedError as error:
-            raise UnfinishedError(str(error), merged(error.results), stops=error.stops) from error
+            raise UnfinishedError(str(error), merged(error.results), stops=error.stops) from (error.__cause__ or error)
 
     return sorted_out
 

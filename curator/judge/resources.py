@@ -5,7 +5,7 @@ Imports nothing heavy at module level, so that a stage whose judges are done is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from curator.judge.embedding import Embed
     from curator.judge.endpoint import Cost
     from curator.judge.guard import Loading
-    from curator.records import Messages, Verdict
+    from curator.records import Messages, Question, Verdict
+    from curator.represent.encoder import Encoder
 
 OF_HARM = ("guard", "rubric", "sandbox")
 """Kinds of judges that judge harm; the others recognise refusals, and call every compliance harmful."""
@@ -46,7 +47,7 @@ def resources(cost: Cost, *, progress: Callable[[int, int], None] = lambda done,
         cost: The counter of an endpoint's cost.
         progress: Called with the number of texts embedded and their total.
     """
-    return Resources(load=_load, embed=partial(_embed, progress=progress), cost=cost)
+    return Resources(load=_load, embed=partial(_embed, progress=progress, encoders={}), cost=cost)
 
 
 def resolved(section: Judge) -> Judge:
@@ -99,6 +100,11 @@ def read_cost(folder: Path) -> Cost:
     return Cost(**read_json(path)) if path.exists() else Cost()
 
 
+def total_cost(costs: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of several costs, count by count."""
+    return {name: sum(cost[name] for cost in costs) for name in costs[0]}
+
+
 def write_cost(folder: Path, cost: Cost) -> None:
     """Writes the cost of a judge if there is any."""
     if cost.requests:
@@ -113,14 +119,52 @@ def corpus_judge(section: Judge) -> Callable[[Sequence[Messages]], list[Verdict]
     """
 
     def judge(rows: Sequence[Messages]) -> list[Verdict]:
-        from curator.judge.endpoint import Cost
-        from curator.judge.kinds import make_judge
         from curator.judge.questions import question_of
 
         questions = [question_of("harmful", list(messages[:-1]), messages[-1]["content"]) for messages in rows]
-        return make_judge(resolved(section), resources(Cost()))(questions)
+        return verdicts_on(ready(section), questions)
 
     return judge
+
+
+def verdicts_on(section: Judge, questions: Sequence[Question]) -> list[Verdict]:
+    """The verdict on each question outside a run, in order; equal questions are judged once.
+
+    The verdicts of an endpoint, which are paid for, are kept in this user's cache, under a key of the judge's settings
+    and without the text of what was judged.
+
+    Args:
+        section: The judge, as from `ready`.
+
+    Raises:
+        JudgeError: The endpoint left questions open; its other verdicts are kept.
+    """
+    from curator.judge.endpoint import Cost
+    from curator.judge.kinds import make_judge
+    from curator.judge.questions import judged, question_key
+    from curator.keys.pieces import verdicts_key
+    from curator.model.load import user_cache
+
+    rubric = section.rubric
+    if rubric is None:
+        keys = [question_key(question) for question in questions]
+        distinct = dict(zip(keys, questions, strict=True))
+        verdicts = make_judge(section, resources(Cost()))(list(distinct.values())) if distinct else []
+        by_key = dict(zip(distinct, verdicts, strict=True))
+        return [by_key[key] for key in keys]
+    store = user_cache() / "verdicts" / verdicts_key(section)
+    cost = read_cost(store)
+    try:
+        return judged(
+            questions,
+            make_judge(section, resources(cost)),
+            store,
+            progress=lambda done, total: None,
+            chunk=8 * rubric.concurrency,
+            unanswered=rubric.unanswered,
+        )
+    finally:
+        write_cost(store, cost)
 
 
 def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, Any]:
@@ -132,13 +176,25 @@ def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, A
     return model, load_tokenizer(path, revision=revision, key=key, chat=False)
 
 
-def _embed(texts: Sequence[str], embedder: str, revision: str | None, *, progress: Callable[[int, int], None]) -> Any:
+def _embed(
+    texts: Sequence[str],
+    embedder: str,
+    revision: str | None,
+    *,
+    progress: Callable[[int, int], None],
+    encoders: dict[tuple[str, str | None], Encoder],
+) -> Any:
+    """Unit vectors of texts; `encoders` keeps those that were loaded, since answers come in many chunks."""
     from curator.model.load import quiet
     from curator.recipe.represent import Represent
-    from curator.represent.vectors import represent
+    from curator.represent.chunks import encoded, in_memory
+    from curator.represent.vectors import encoder_of
 
     quiet()
-    section = Represent(kind="sentence-transformers", id=embedder, revision=revision)
+    key = embedder, revision
+    if key not in encoders:
+        section = Represent(kind="sentence-transformers", id=embedder, revision=revision)
+        encoders[key] = encoder_of([section], name=embedder)
     rows = [[{"role": "assistant", "content": text}] for text in texts]
     ids = [f"{row:08d}" for row in range(len(rows))]
-    return represent(ids, rows, section=section, name=embedder, progress=progress).matrix
+    return encoded(in_memory(ids, rows), encoders[key], progress=progress)[0].matrix

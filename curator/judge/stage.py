@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.judge.resources import read_cost, resolved, resources, write_cost
+from curator.judge.resources import read_cost, resolved, resources, total_cost, write_cost
 from curator.keys.pieces import embedder_of, verdicts_key
 from curator.provenance import packages
 from curator.recipe.judge import Judge, Marks
 from curator.recipe.sweep import AT
 from curator.run import Run
-from curator.run.names import PANEL, UTILITY, panel_file
+from curator.run.names import BANK, PANEL, PILOT, REGIME, UTILITY, panel_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,6 +40,7 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
             section, answers, data, folder, progress, marks=judges.reasoning
         )
         clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
+        cost = total_cost([cost, *_of_trials(run, section)])
         costs |= {section.name: cost} if cost["requests"] else {}
         save_frame(folder / panel_file(section.name), verdicts)
     save_frame(folder / UTILITY, utility_of(run, answers, data))
@@ -60,6 +61,14 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
         **shipped,
         "summary": f"{name}: {summary}",
     }
+
+
+def _of_trials(run: Run, section: Judge) -> Iterator[Mapping[str, int]]:
+    """What an endpoint has cost in the searches before the experiment: for the regime, in a pilot and in a bank."""
+    if section.rubric is not None:
+        select = run.folder("select")
+        for folder in (run.root / REGIME, select / PILOT, select / BANK):
+            yield read_cost(folder / "judge" / PANEL / section.name / verdicts_key(section)).counts()
 
 
 def utility_of(run: Run, answers: pl.DataFrame, data: Data) -> pl.DataFrame:

@@ -49,9 +49,13 @@ def locate(model_id: str, cache: Path | None = None, key: str = "model.id") -> s
     except DataError as error:
         raise ModelError(f"{key}: {error}") from error
     if is_gguf(path) and Path(path).is_file():
-        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curator"
-        return str(dequantised(Path(path), (cache or users).absolute(), key=key))
+        return str(dequantised(Path(path), (cache or user_cache()).absolute(), key=key))
     return path
+
+
+def user_cache() -> Path:
+    """The folder of this user's own cache, which need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curator"
 
 
 def device() -> str:

@@ -88,6 +88,11 @@ class Rubric(Section):
     allow_http: bool = False
     """Send the key over http to another machine."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the endpoint runs on this machine."""
+        return _is_loopback(urlsplit(self.url).hostname or "")
+
     @model_validator(mode="after")
     def _key_stays_secret(self) -> Rubric:
         try:
@@ -95,7 +100,7 @@ class Rubric(Section):
             host, _ = parts.hostname or "", parts.port
         except ValueError as error:
             raise ValueError(f"url: found {self.url!r} ({error}); give an address like https://host/v1") from None
-        if parts.scheme == "http" and self.key_env is not None and not self.allow_http and not _is_loopback(host):
+        if parts.scheme == "http" and self.key_env is not None and not self.allow_http and not self.is_here:
             raise ValueError(
                 f"url: found {self.url!r}; over http others can read the key of {self.key_env} on its way to {host}. "
                 "Use https, or set `allow_http: true` if you trust the network"

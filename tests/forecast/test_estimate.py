@@ -235,6 +235,16 @@ def test_answers_and_their_speed_are_those_of_the_run(full_run: Path) -> None:
         assert f"tokens counted in {full_run}" in told[line]
 
 
+def test_a_speed_of_other_threads_or_devices_is_not_that_of_the_run(
+    plain_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curator.provenance.cores", lambda: 4)
+    assert measured(recipe(), plain_run).finetune is not None
+    for engine in ("{workers: 4}", "{kind: ray, gpus_per_worker: 1}"):
+        assert measured(recipe(f"engine={engine}"), plain_run).finetune is None
+    assert measured(recipe("engine={workers: 4, threads: 4}"), plain_run).finetune is not None
+
+
 def test_the_spread_is_that_of_the_primary_comparison(plain_run: Path) -> None:
     (found,), told = estimates(recipe("verify.seeds=4"), plain_run)
     primary = report_of(plain_run)["decision"]["primary"]

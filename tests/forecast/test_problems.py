@@ -315,6 +315,11 @@ def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
     assert "harmful probes" in problem
 
 
+def test_a_few_rows_of_the_pools_file_may_be_probes(tmp_path: Path) -> None:
+    """They claim their own prompts, and the others stay candidates."""
+    assert not of(text=replaced("{file: harmful.jsonl}", "{file: pool.jsonl, rows: 4}")).problems
+
+
 def test_of_two_sources_of_one_name_the_one_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "pool.jsonl").write_text(rows("Forbidden", 8))

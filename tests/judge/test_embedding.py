@@ -13,9 +13,13 @@ import pytest
 from curator.errors import DataError, JudgeError
 from curator.judge import embedding
 from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, unseen
+from curator.judge.endpoint import Cost
 from curator.judge.kinds import make_judge
 from curator.judge.people import read_labels
+from curator.judge.resources import resources
 from curator.recipe.judge import Judge
+from curator.represent import chunks, vectors
+from curator.represent.encoder import Encoded
 from tests.judge.scripted import asked, means, never
 
 WORDS = ("gate", "loaf", "oven", "gull", "book", "river", "seal", "crown", "tub", "straw")
@@ -152,6 +156,25 @@ def test_labels_of_harm_or_too_few_are_errors(labels, tmp_path):
     few = type(labels)(**{**vars(labels), "rows": labels.rows[:80], "read": 80})
     with pytest.raises(DataError, match="has 40 refusals and 40 other answers to 40 prompts; at least 50 of each"):
         fit(few, never, embedder="toy", revision=None, folder=tmp_path / "head")
+
+
+def test_refusals_of_too_few_prompts_are_told(tmp_path):
+    path = tmp_path / "labels.csv"
+    refused = [{"prompt": "one prompt", "answer": f"I cannot do {number}.", "label": "yes"} for number in range(50)]
+    others = [{"prompt": f"prompt {number}", "answer": "They push.", "label": "no"} for number in range(60)]
+    pl.DataFrame(refused + others).write_csv(path)
+    with pytest.raises(DataError, match="its refusals are to too few prompts for cross-validation; label refusals to"):
+        fit(read_labels(path, outcome="refused"), toy, embedder="toy", revision=None, folder=tmp_path / "head")
+
+
+def test_the_embedder_is_loaded_once_for_all_chunks_of_answers(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(vectors, "encoder_of", lambda _, *, name: loaded.append(name))
+    monkeypatch.setattr(chunks, "encoded", lambda rows, *_, **__: [Encoded(toy(["a"] * len(rows.ids)), None)])
+    embed = resources(Cost()).embed
+    assert [embed(["a"], "one", None).shape, embed(["a"], "one", None).shape] == [(1, 16)] * 2
+    embed(["a"], "two", None)
+    assert loaded == ["one", "two"]
 
 
 def test_a_folder_without_a_head_and_an_embedder_of_another_width_are_errors(fitted, tmp_path):

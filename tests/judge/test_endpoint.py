@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,9 +19,11 @@ from curator.judge.completion import LARGEST, LONGEST_REASON, Hidden
 from curator.judge.endpoint import Cost, rubric_judge
 from curator.judge.questions import Open, UnfinishedError, judged, question_key
 from curator.judge.rejudge import rejudge
+from curator.judge.resources import corpus_judge
 from curator.recipe.judge import Judge, Rubric
 from curator.records import Verdict
 from curator.run import Silent
+from tests.fakes import turns
 from tests.judge.scripted import asked
 from tests.judge.served import GOOD, Scripted, completion, refusal, served
 
@@ -268,6 +272,55 @@ def test_an_endpoint_that_was_down_is_asked_again_by_the_next_call_and_what_it_s
     assert len(up.bodies) == 8
     assert run(again := Scripted(lambda *_: (500, {}))) == [Verdict("harmful", False, 7 / 8, raw=GOOD)] * 20
     assert again.bodies == []
+
+
+def test_a_proxy_gets_nothing_that_is_meant_for_this_machine(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert [verdict.outcome for verdict in results(lambda *_: completion(), ["push"], retries=0)] == ["harmful"]
+
+
+def test_what_was_paid_for_before_an_interrupt_is_saved(tmp_path):
+    questions = [asked(f"push {number}") for number in range(20)]
+
+    def respond(number, _):
+        if number == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        return completion()
+
+    def run(endpoint):
+        with served(endpoint) as url:
+            judge = rubric_judge(rubric(url), Cost())
+            return judged(questions, judge, tmp_path / "store", progress=lambda *_: None, chunk=16)
+
+    first, second = Scripted(respond), Scripted(lambda *_: completion())
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    assert 8 <= len(first.bodies) < 16
+    assert len(run(second)) == 20
+    assert len(first.bodies) + len(second.bodies) == 20
+
+
+def test_outside_a_run_equal_answers_are_asked_once_and_what_was_paid_for_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rows = [turns("How?", text) for text in ("push", "pull", "push", ODD)]
+    endpoint = Scripted(about((500, {})))
+    with served(endpoint) as url:
+        section = rubric(url, retries=0)
+        with pytest.raises(JudgeError, match=r"Saved verdicts: 2 of 3;.*unanswered: unscored"):
+            corpus_judge(section)(rows)
+        assert len(endpoint.bodies) == 3
+        left = corpus_judge(rubric(url, retries=0, unanswered="unscored"))(rows)
+        assert [verdict.outcome for verdict in left] == ["harmful", "harmful", "harmful", "unscored"]
+        endpoint.respond = lambda *_: completion()
+        assert [verdict.outcome for verdict in corpus_judge(section)(rows)] == ["harmful"] * 4
+        assert len(endpoint.bodies) == 5
+        (counts,) = tmp_path.rglob("cost.json")
+        assert json.loads(counts.read_text())["requests"] == 5
+    assert not any(b"push" in file.read_bytes() for file in tmp_path.rglob("*.parquet"))
 
 
 def test_an_answer_without_a_reply_stops_a_run_or_goes_unscored_but_is_never_stored(tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from curator.conclusions import kappa
-from curator.judge.people import estimate, measure, pairwise, read_labels, says, splits
+from curator.judge.people import estimate, inert, measure, pairwise, read_labels, says, splits
 from curator.records import Verdict
 
 
@@ -148,6 +149,18 @@ def test_annotators_agree_by_what_they_mean_and_one_alone_neither_agrees_nor_dif
     parts = splits(read_labels(path, outcome="harmful", annotators=("a", "b")))
     assert parts["annotators agree"].tolist() == [True, False, True, False, False]
     assert parts["annotators differ"].tolist() == [False, False, False, True, False]
+
+
+def test_a_text_that_was_made_safe_for_a_spreadsheet_is_read_as_it_was(tmp_path):
+    texts = ["- First, push.", "=1+1", "'quoted' words", "plain", "@home", "'"]
+    path = tmp_path / "sheet.csv"
+    rows = [
+        {"prompt": inert(text), "answer": inert(text), "label": "yes" if text == "plain" else "no"} for text in texts
+    ]
+    assert rows[1]["answer"] == "'=1+1"
+    pl.DataFrame(rows).write_csv(path)
+    labels = read_labels(path, outcome="refused")
+    assert labels.rows["answer"].to_list() == labels.rows["prompt"].to_list() == texts
 
 
 def test_kappa_is_cohens():
