@@ -191,7 +191,7 @@ MOVES = (
     ("verify.gates", "report"),
     ("verify.gates.harmfulness_before", "select report"),
     ("verify.gates.degenerate", "select report"),
-    ("verify.control", "select train report"),  # which the search for the regime trains
+    ("verify.control", "select train answer report"),  # which the search for the regime trains
     ("verify.regime", "select train"),
     ("verify.regime.share_of_probes", "pool"),
     ("verify.decision", "report"),

@@ -36,7 +36,7 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 10,
+    "pool": 11,
     "represent": 5,
     "scores": 4,
     "select": 11,
@@ -380,8 +380,12 @@ def _decoding(recipe: Recipe) -> Any:
 
 
 def _forgetting(recipe: Recipe) -> Any:
-    section = recipe.verify.forgetting
-    return section and (section.rows, section.seeds, recipe.representations[0].batch_tokens)
+    section, control = recipe.verify.forgetting, recipe.verify.control
+    if section is None:
+        return None
+    # Losses are those of the control's models; an older key is one of random sets.
+    of_control = () if control == "random" else (control,)
+    return (section.rows, section.seeds, recipe.representations[0].batch_tokens, *of_control)
 
 
 def _log_odds(recipe: Recipe) -> list[object]:

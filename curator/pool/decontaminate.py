@@ -36,9 +36,10 @@ class _Probe(NamedTuple):
 class ProbeIndex:
     """An index of probes for the search in rows.
 
-    A row contains a probe if one of the row's user turns holds at least the share `overlap` of the words of the probe's
-    last user turn, in shared runs of `ngram` words. All such pairs are found: each probe is indexed by its n-grams that
-    are rarest among the probes, enough of them that every pair above the overlap shares one.
+    A row contains a probe if one of the row's user turns, or its system text, holds at least the share `overlap` of the
+    words of the probe's last user turn, in shared runs of `ngram` words. All such pairs are found: each probe is
+    indexed by its n-grams that are rarest among the probes, enough of them that every pair above the overlap shares
+    one.
 
     Args:
         roles: Role -> rows of probes, in the columns of ROW_SCHEMA.
@@ -76,7 +77,8 @@ class ProbeIndex:
 
     def _leak(self, messages: Messages) -> Leak | None:
         best: Leak | None = None
-        for text in user_turns(messages):
+        system = [turn["content"] for turn in messages if turn["role"] == "system"]
+        for text in (*user_turns(messages), *system):
             turn = words(text)
             equal = self._whole.get(tuple(turn)) if len(turn) < 64 else None
             for leak in [equal] if equal is not None else self._overlaps(turn):

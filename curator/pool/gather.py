@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from curator.errors import DataError
@@ -22,6 +23,7 @@ from curator.recipe.source import Source, of_regime
 from curator.recipe.task import TaskSection
 from curator.recipe.verify import Keep
 from curator.records import Conversations, CountTokens, Data, Drop, Embed, Pool, Task, no_rows
+from curator.represent.vectors import SentenceEmbedder
 from curator.seeds import by_hash
 from curator.wording import these
 
@@ -42,11 +44,13 @@ class Gathered(NamedTuple):
             among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
+        uncompared: Number of candidates that were not compared by meaning, as the embedder reads only a part of them.
     """
 
     data: Data
     dropped: pl.DataFrame
     resolved: dict[str, Any]
+    uncompared: int = 0
 
 
 def gather(
@@ -114,7 +118,7 @@ def gather(
     candidates = ledger.unclaimed("pool", candidates, stage="leak")
     refuse_empty(ledger, "pool", candidates)
     candidates = without_duplicates(ledger, candidates, pool, embed)
-    candidates, given_rows = with_given(ledger, candidates, given, limits, drawn=drawn)
+    candidates, given_rows = with_given(ledger, candidates, given, {**limits, "beside": pool.sources}, drawn=drawn)
     ledger.claim("pool", candidates)
     defences = {
         task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
@@ -156,7 +160,7 @@ def gather(
         given=given_rows,
     )
     resolved = {role: {"sources": ledger.sources[role], **ledger.counts(role)} for role in ledger.sources}
-    return Gathered(data, ledger.drops(), resolved)
+    return Gathered(data, ledger.drops(), resolved, ledger.uncompared)
 
 
 def claim_evaluation(
@@ -339,7 +343,7 @@ def probes_of(roles: Sequence[tuple[str, pl.DataFrame]], section: Decontaminate)
 
 def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, embed: Embed | None) -> pl.DataFrame:
     """The pool without near and semantic duplicates; of a pair the row of the earlier source stays, or the one with the
-    lower id.
+    lower id. Rows that the embedder reads only in part are not compared by it.
 
     Raises:
         DataError: The recipe drops semantic duplicates, but there is no embedder.
@@ -360,7 +364,14 @@ def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, em
         if embed is None:
             raise DataError("pool.clean.semantic_duplicates: this needs an embedder; name one in pool.embedder")
         ordered = _first_to_stay(ledger, rows)
-        vectors = embed(ordered["id"].to_list(), Conversations(ordered))
+        ids, conversations = ordered["id"].to_list(), Conversations(ordered)
+        if isinstance(embed, SentenceEmbedder):
+            vectors, cut = embed.encode(ids, conversations)
+            # What it read only in part may differ in the rest. A row of zeros is similar to none.
+            vectors = np.where(cut[:, None], np.float32(0), vectors)
+            ledger.uncompared = int(cut.sum())
+        else:
+            vectors = embed(ids, conversations)
         matches = semantic_duplicates(vectors, threshold=clean.semantic_duplicates)
         rows = _leave(ledger, ordered, matches, "semantic", "a semantic duplicate of a kept row (cosine {:.3f})")
     return rows

@@ -11,7 +11,7 @@ import polars as pl
 
 from curator.pool.decontaminate import ProbeIndex
 from curator.pool.sources import Read, read
-from curator.pool.words import Claims, claims_of, prompt_id, prompt_ids
+from curator.pool.words import TELLING, Claims, claims_of, ids_with_system, prompt_id, prompt_ids
 from curator.recipe.source import Source, labels
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, CountTokens, Drop, Messages
 from curator.seeds import by_hash
@@ -20,8 +20,6 @@ from curator.wording import these
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
 TEST = "test of "
 """Start of the roles of held-out rows, before the task's name."""
-TELLING = 4
-"""Fewest words of a turn that is a prompt by itself: "continue" stands in many conversations."""
 HARMFUL, BENIGN = PROBES = ("harmful probes", "benign probes")
 AGAIN = Drop("exact-duplicates", "the same text as a kept row of an earlier source")
 
@@ -66,6 +64,7 @@ class Ledger:
         tested: The whole prompts of test rows so far, likewise.
         scratch: Folder for the text of large sources.
         read_all: Reads the sources of a role; null to read them here, one after the other.
+        uncompared: Number of the pool's rows that the embedder reads only in part.
         probes: Probes that no row of a later role may contain, by shared words; null if only equal prompts count.
     """
 
@@ -78,11 +77,13 @@ class Ledger:
     probes: ProbeIndex | None = None
     scratch: Path | None = None
     read_all: ReadAll | None = None
+    uncompared: int = 0
 
     def read(self, role: str, sources: Sequence[Source], **options: Any) -> pl.DataFrame:
         """Rows of all the sources of a role, sorted by id, each id once: the first source that has it keeps it.
 
-        Two sources with the same label become `name` and `name#2`. `options` go to `sources.read`.
+        Two sources with the same label become `name` and `name#2`, also if the first is one of `beside`, sources of
+        another role whose rows they join. Other options go to `sources.read`.
         """
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
@@ -98,6 +99,7 @@ class Ledger:
         self,
         sources: Sequence[Source],
         *,
+        beside: Sequence[Source] = (),
         prompts_only: bool = False,
         count_tokens: CountTokens | None = None,
         max_tokens: int | None = None,
@@ -105,7 +107,7 @@ class Ledger:
         limited = count_tokens is not None
         readings = [
             Reading(source, label, prompts_only, self.base, self.seed, self.scratch, limited, max_tokens)
-            for source, label in zip(sources, labels(sources), strict=True)
+            for source, label in zip(sources, labels([*beside, *sources])[len(beside) :], strict=True)
         ]
         if self.read_all is not None and len(readings) > 1:
             return self.read_all(readings)
@@ -148,7 +150,7 @@ class Ledger:
         return None
 
     def _probe_claimed(self, messages: Messages) -> Drop | None:
-        for prompt in sorted(prompt_ids(messages)):
+        for prompt in sorted(prompt_ids(messages) | ids_with_system(messages)):
             role, probe = self.claims.get(prompt, ("", ""))
             if role in PROBES:
                 return Drop("other-role", f"its prompt also stands in: {role}", probe)

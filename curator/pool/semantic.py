@@ -32,9 +32,12 @@ def near_probes(
     if clean is None or clean.neighbours is None:
         return None
     embed = embedder(pool.embedder, cache, dtype=dtype)
-    probes = pl.concat([data.harmful, data.benign])
+    probes = pl.concat([data.harmful, data.benign, data.pilot])
     probe_vectors = embed(probes["id"].to_list(), prompts_of(probes))
     roles = {"pool": data.pool.rows, **{f"task {task.name}": task.train for task in data.tasks}, "keep": data.keep}
+    roles |= {f"regime of {task.name}": task.regime for task in data.tasks if not task.regime.is_empty()}
+    roles |= {f"defence of {task.name}": task.defence for task in data.tasks if not task.defence.is_empty()}
+    roles |= {f"arm {name}": rows for name, rows in data.arms.items()}
     near = []
     for role, rows in roles.items():
         prompts = embed(rows["id"].to_list(), prompts_of(rows))

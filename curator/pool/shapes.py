@@ -264,16 +264,30 @@ def _chosen(row: Fields, fields: Mapping[str, str]) -> Turns:
     if "prompt" in fields and value(row, fields["prompt"]) is not None:
         prompt = value(row, fields["prompt"])
         if isinstance(chosen, str) and isinstance(prompt, str) and not is_transcript(chosen) and is_transcript(prompt):
+            begun = read_transcript(prompt)
+            if begun[-1]["role"] == "user":
+                return [*begun, {"role": "assistant", "content": chosen}]
             return read_transcript(prompt + chosen)
         before = _prompt(row, fields)
     if isinstance(chosen, str) and is_transcript(chosen):
-        return read_transcript(chosen)
+        return _of_transcript(chosen, before)
     turns = as_turns(chosen, fields["chosen"])
     if turns is None and before is None and isinstance(chosen, str):
         raise UnusableError("no-conversation", "chosen is text without a prompt, and not a Human/Assistant transcript")
     if turns is None:
         turns = [{"role": "assistant", "content": text(row, fields["chosen"])}]
     return [*before, *turns] if before is not None and turns[:1] and turns[0]["role"] == "assistant" else turns
+
+
+def _of_transcript(chosen: str, before: Turns | None) -> Turns:
+    """The conversation of a transcript beside a prompt, which it may hold, go on from, or be an answer to."""
+    turns = read_transcript(chosen)
+    if before is None:
+        return turns
+    last = before[-1]["content"].strip()
+    if is_transcript(last) or any(turn["role"] == "user" and turn["content"] == last for turn in turns):
+        return turns
+    return [*before, *turns] if turns[0]["role"] == "assistant" else [*before, {"role": "assistant", "content": chosen}]
 
 
 def _with_system(turns: Turns, system: str, column: str) -> Turns:

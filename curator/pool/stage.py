@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     from transformers import PreTrainedTokenizerBase
 
+    from curator.pool.gather import Gathered
     from curator.records import Data, Pool
 
 
@@ -31,13 +32,12 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.pool.screen.answers import canned
     from curator.pool.screen.markup import markup
     from curator.pool.semantic import categorised, near_probes
-    from curator.pool.sources import remarks
     from curator.pool.taxonomy import sureness
     from curator.pool.traits import traits
     from curator.provenance import packages
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
-    from curator.run.names import FINDINGS, HAZARDS, TRAITS
+    from curator.run.names import FINDINGS, HAZARDS, NEAR_PROBES, TRAITS
 
     recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
     dtype, judge = start.get("dtype", "fp32"), refusal_judge(recipe)
@@ -64,7 +64,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     findings = [*canned(data.pool.rows, recipe.pool.findings), *markup(data.pool.rows, template.control.tokens)[0]]
     write_json(folder / FINDINGS, {"findings": [asdict(finding) for finding in findings]})
     if (near := near_probes(data, recipe.pool, cache, dtype=dtype)) is not None:
-        save_frame(folder / "near-probes.parquet", near)
+        save_frame(folder / NEAR_PROBES, near)
     summary = _counts(data, "pilot" if recipe.select.piloted else "regime")
     folded = 0 if template.system else with_system(data)
     if folded:
@@ -72,8 +72,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
             f"; the chat template has no system role, so the system text of {these(folded, 'row', 'rows')} is put "
             "before the user's first message"
         )
-    read = [source for role in gathered.resolved.values() for source in role["sources"]]
-    noted = dict.fromkeys(remark for source in read for remark in remarks(source))
+    noted = _noted(gathered, near, f"{folder.name}/{NEAR_PROBES}")
     noted |= {} if judge is None else {f"refusals are recognised by {refusals_by(recipe)}": None}
     noted |= {} if hazards is None else {sureness(hazards): None}
     summary = "; ".join([summary, *noted, *(finding.what.rstrip(".") for finding in findings)])
@@ -87,6 +86,20 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
         **packages(recipe.pool.embedder.id if recipe.pool.embeds else None),
         "summary": summary,
     }
+
+
+def _noted(gathered: Gathered, near: pl.DataFrame | None, file: str) -> dict[str, None]:
+    """What a reader must know of how rows were read and compared, each remark once."""
+    from curator.pool.sources import remarks
+
+    read = [source for role in gathered.resolved.values() for source in role["sources"]]
+    noted = dict.fromkeys(remark for source in read for remark in remarks(source))
+    if gathered.uncompared:
+        rows = these(gathered.uncompared, "row is", "rows are")
+        noted[f"{rows} longer than the embedder reads, and compared by words alone for duplicates"] = None
+    if near is not None:
+        noted[f"{these(near.height, 'row is', 'rows are')} near a probe by meaning, and kept (listed in {file})"] = None
+    return noted
 
 
 def _counts(data: Data, search: str) -> str:

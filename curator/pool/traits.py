@@ -92,7 +92,8 @@ def opener(answer: str) -> str:
     """
     first: list[str] = []
     for chunk in answer.split():
-        parts = [part for part in words(chunk) if part.isalnum()]  # without bullets and other symbols
+        # Without bullets and other symbols. Alone the vowel signs of many scripts do not count as letters.
+        parts = [part for part in words(chunk) if any(sign.isalnum() for sign in part)]
         first += parts if unspaced(chunk) else ["".join(parts)] * bool(parts)
         if len(first) >= OPENER_WORDS:
             break

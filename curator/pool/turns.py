@@ -28,6 +28,10 @@ _TEXT_PARTS = (None, "text", "input_text", "output_text")
 Turns = list[dict[str, str]]
 
 
+_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|from|content|value)'\s*:")
+"""The start of a list of turns as Python prints it, such as pandas writes to CSV."""
+
+
 def parsed(text: str) -> object:
     """The value of JSON text; null if it is not JSON."""
     try:
@@ -42,8 +46,14 @@ def as_turns(field: object, what: str) -> Turns | None:
     A text counts as a list of turns if all of it is the JSON of one (as in CSV); any other text is plain text.
     """
     if isinstance(field, str):
+        if not field.lstrip().startswith("["):
+            return None
+        value = parsed(field)
+        if value is None and _PYTHON.match(field):
+            reason = "is a list of turns in Python's own form, and not JSON; write the file with to_json, or as Parquet"
+            raise UnusableError("no-conversation", f"{what} {reason}")
         try:
-            return as_turns(parsed(field), what) if field.lstrip().startswith("[") else None
+            return as_turns(value, what)
         except UnusableError:
             return None
     if isinstance(field, dict) and _has_role(field):
@@ -201,7 +211,10 @@ def text(row: Fields, column: str) -> str:
 def history(row: Fields, column: str) -> Turns:
     """Earlier turns: a list of pairs of a question and its answer, or of turns."""
     field = value(row, column)
-    field = parsed(field) if isinstance(field, str) and field.strip() else field
+    if isinstance(field, str) and field.strip():
+        written, field = field, parsed(field)
+        if field is None and written.strip() != "null":
+            raise UnusableError("no-conversation", f"{column} is text, and not a JSON list of earlier turns")
     if not field:
         return []
     if (turns := as_turns(field, column)) is not None:

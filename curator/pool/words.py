@@ -18,6 +18,9 @@ Numbers = NDArray[np.uint64]
 Claims = dict[str, tuple[str, str]]
 """Id of a prompt -> (role, row id) of the first row with it."""
 
+TELLING = 4
+"""Fewest words of a turn that is a prompt by itself: "continue" stands in many conversations."""
+
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 _SIDES = {"assistant": np.uint64(0x5851F42D4C957F2D)}
@@ -115,10 +118,22 @@ def prompt_ids(messages: Messages, *, least: int = 0) -> set[str]:
     return alone | {row_id(spoken[: number + 1]) for number in users if number > 0}
 
 
+def ids_with_system(messages: Messages) -> set[str]:
+    """The ids of a system text as if the user had written it, alone and before the first turn: for a template without a
+    system role it becomes a part of that turn.
+    """
+    system = next((turn["content"] for turn in messages if turn["role"] == "system"), "")
+    first = next(iter(user_turns(messages)), "")
+    return {row_id([{"role": "user", "content": text}]) for text in (system, f"{system}\n\n{first}") if system}
+
+
 def claims_of(role: str, rows: pl.DataFrame) -> Claims:
-    """Every prompt in a role's rows, with the first row that has it."""
+    """Every prompt in a role's rows, with the first row that has it. An earlier turn of fewer than TELLING words is not
+    a prompt by itself.
+    """
     claims: Claims = {}
     for row, messages in zip(rows["id"], Conversations(rows), strict=True):
-        for prompt in prompt_ids(messages):
+        whole = row_id([{"role": "user", "content": last(messages, "user")}])
+        for prompt in {whole} | prompt_ids(messages, least=TELLING):
             claims.setdefault(prompt, (role, row))
     return claims

@@ -340,11 +340,11 @@ class Recipe(Section):
                 yield f"tasks: {task.name}.defence.data", task.defence.data
         yield from (("probes: harmful", source) for source in self.probes.harmful)
         yield from (("probes: benign", source) for source in self.probes.benign)
-        if self.verify.keep is not None:
-            yield "verify: keep.data", self.verify.keep.data
         yield from ((f"verify: arms.{arm.name}", arm.data) for arm in self.verify.arms if arm.data is not None)
-        if self.model.instruction is not None:
-            yield "model: instruction.data", self.model.instruction.data
+        keep, instruction = self.verify.keep, self.model.instruction
+        single = {"verify: keep.data": keep.data if keep else None, "select: data": self.select.data}
+        single["model: instruction.data"] = instruction.data if instruction else None
+        yield from ((where, source) for where, source in single.items() if source is not None)
 
     def _refuse_whole_weights(self) -> None:
         """Refuses settings that do not work with 4-bit weights."""

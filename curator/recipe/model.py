@@ -17,6 +17,11 @@ class Instruction(Section):
     rows: Count
     """Number of rows to tune on."""
 
+    @model_validator(mode="after")
+    def _checked(self) -> Instruction:
+        self.data.refuse_unread("rows", reason="rows of this section are as many as are read", prefix="data.")
+        return self
+
 
 class Model(Section):
     """The model that is aligned and fine-tuned."""

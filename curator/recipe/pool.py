@@ -42,8 +42,8 @@ class Decontaminate(Section):
     shortest: Count = 5
     """Probes of fewer words count only where a whole turn equals them."""
     neighbours: Share | None = None
-    """List the rows whose prompt has at least this cosine to a probe, by the pool's embedder. They are not dropped.
-    Null lists none.
+    """List the rows whose prompt has at least this cosine to a probe, by the pool's embedder, in
+    `1-pool/near-probes.parquet`. They are not dropped. Null lists none.
     """
 
 
@@ -55,7 +55,9 @@ class Clean(Section):
     near_duplicates: NearDuplicates | None = NearDuplicates()
     """Drop near duplicates; null keeps them."""
     semantic_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """Drop rows whose embeddings have at least this cosine; null keeps them."""
+    """Drop rows whose embeddings have at least this cosine; null keeps them. Rows that the embedder reads only in part
+    are not compared.
+    """
     decontaminate: Decontaminate | None = Decontaminate()
     """Drop rows that contain a probe, from tasks, keep rows and arms of your own too; null drops equal prompts only."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from curator.recipe.represent import Represent
 from curator.records import Messages, Vectors
 from curator.represent.cache import folder_of, gathered
 from curator.represent.chunks import encoded, fill, in_memory
-from curator.represent.encoder import Encoder, Progress, centre, mean_of
+from curator.represent.encoder import Encoded, Encoder, Progress, centre, mean_of
 from curator.run.ran import note_dtype
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from curator.records import CountTokens, Embed
@@ -130,6 +133,20 @@ def encoder_of(
     return hidden_states(model, tokenizer, points=points, name=name, **limits)
 
 
+@dataclass(frozen=True)
+class SentenceEmbedder:
+    """A function from ids and conversations to `(n, d)` unit vectors.
+
+    Attributes:
+        encode: The same with which rows it read only in part; the embedder is loaded when it is called.
+    """
+
+    encode: Callable[[Sequence[str], Sequence[Messages]], Encoded]
+
+    def __call__(self, ids: Sequence[str], rows: Sequence[Messages]) -> NDArray[np.float32]:
+        return self.encode(ids, rows).matrix
+
+
 def embedder(
     section: Embedder,
     cache: Path | None = None,
@@ -139,7 +156,7 @@ def embedder(
     at_once: bool = False,
     key: str = "pool.embedder.id",
     advice: str | None = None,
-) -> Embed:
+) -> SentenceEmbedder:
     """A function from ids and conversations to `(n, d)` unit vectors; the embedder is loaded when it is called.
 
     Args:
@@ -161,15 +178,15 @@ def embedder(
     if at_once:
         load()
 
-    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+    def encode(ids: Sequence[str], rows: Sequence[Messages]) -> Encoded:
         maker = load()
         note_dtype(TORCH[maker.dtype.dtype])  # where the vectors are used: it may have been made long before
         if cache is None or maker.abouts is None:
-            return encoded(in_memory(ids, rows), maker.ready(), progress=progress)[0].matrix
+            return encoded(in_memory(ids, rows), maker.ready(), progress=progress)[0]
         folder = folder_of(cache, maker.abouts[0])
-        return gathered(folder, fill([folder], in_memory(ids, rows), maker.ready, progress=progress).keys).matrix
+        return gathered(folder, fill([folder], in_memory(ids, rows), maker.ready, progress=progress).keys)
 
-    return embed
+    return SentenceEmbedder(encode)
 
 
 def state_embedder(model_id: str, *, centred: bool = True, progress: Progress = _silent) -> tuple[Embed, CountTokens]:

@@ -20,6 +20,7 @@ STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 POOL, DROPPED, KEEP, GIVEN, ROLES = "pool.arrow", "dropped.parquet", "keep.parquet", "given.parquet", "data.json"
 TRAITS, FINDINGS = "traits.parquet", "findings.json"
 HAZARDS = "categories.parquet"
+NEAR_PROBES = "near-probes.parquet"
 PROBES = {name: f"probes-{name}.parquet" for name in ("harmful", "benign", "pilot")}
 TASK_PARTS = ("train", "test", "regime", "defence")
 

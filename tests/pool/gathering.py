@@ -12,6 +12,7 @@ from curator.recipe.source import Source
 from curator.recipe.task import TaskSection
 from curator.recipe.task import Test as HeldOut
 from curator.recipe.verify import Keep
+from curator.records import Embed
 
 Rows = list[dict[str, Any]]
 
@@ -32,6 +33,7 @@ def gatherer(lines: Callable[..., Source], count_words: Callable[..., list[int]]
         benign: Rows | None = None,
         seed: int = 0,
         clean: Clean | None = None,
+        embed: Embed | None = None,
         **task_options: Any,
     ) -> Gathered:
         options = {"rows": 20, "test": HeldOut(rows=10), **task_options}
@@ -46,6 +48,7 @@ def gatherer(lines: Callable[..., Source], count_words: Callable[..., list[int]]
             ),
             keep=Keep(data=lines(keep or pairs("keep", 12), "keep.jsonl"), rows=10),
             count_tokens=count_words,
+            embed=embed,
             seed=seed,
         )
 

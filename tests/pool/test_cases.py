@@ -252,6 +252,23 @@ READ_AS: dict[str, tuple[dict[str, Any], list[dict[str, str]]]] = {
     ),
     "chosen that is a JSON list": ({"prompt": "ask", "chosen": '["tell"]'}, [ASK, {**TELL, "content": '["tell"]'}]),
     "chosen turns as JSON text": ({"prompt": "ask", "chosen": json.dumps([ASK, TELL])}, [ASK, TELL]),
+    "chosen as a transcript that holds the prompt": (
+        {"prompt": "ask", "chosen": "\n\nHuman: ask\n\nAssistant: tell"},
+        [ASK, TELL],
+    ),
+    "chosen as the answer's part of a transcript": ({"prompt": "ask", "chosen": "Assistant: tell"}, [ASK, TELL]),
+    "chosen that is a dialogue of its own": (
+        {"prompt": "ask", "chosen": "Human: hi\n\nAssistant: hello"},
+        [ASK, {**TELL, "content": "Human: hi\n\nAssistant: hello"}],
+    ),
+    "chosen as text beside a transcript that ends with the user": (
+        {"prompt": "\n\nHuman: ask", "chosen": "tell"},
+        [ASK, TELL],
+    ),
+    "chosen as text beside a transcript that ends before the answer": (
+        {"prompt": "\n\nHuman: ask\n\nAssistant:", "chosen": " tell"},
+        [ASK, TELL],
+    ),
     "prompt and completion turns": ({"prompt": [LAW, ASK], "completion": [TELL]}, [LAW, ASK, TELL]),
     "prompt and completion turns as JSON text": (
         {"prompt": json.dumps([ASK]), "completion": json.dumps([TELL])},
@@ -329,6 +346,29 @@ def test_the_reason_is_the_true_one_in_the_rows_and_in_the_audit(
     kinds = {finding.kind: finding for finding in audit(Request(source, {}, {}), base=tmp_path).findings}
     assert reason in kinds[kind].what
     assert kind == "wrong-roles" or "wrong-roles" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "ask", "chosen": str([ASK, TELL])}, "chosen is a list of turns in Python's own form, and not JSON"),
+        ({"prompt": str([ASK]), "response": "tell"}, "prompt is a list of turns in Python's own form, and not JSON"),
+        ({"prompt": "now", "response": "tell", "history": "[['ask', 'tell']]"}, "history is text, and not a JSON list"),
+        ({"prompt": "now", "response": "tell", "history": "earlier talk"}, "history is text, and not a JSON list"),
+    ],
+)
+def test_turns_that_are_not_json_are_dropped_and_not_taught_or_lost(
+    lines: Callable[..., Source], row: dict[str, Any], reason: str
+) -> None:
+    plain = {"prompt": "[1] ask", "chosen" if "chosen" in row else "response": "tell"}
+    plain |= {"history": "null"} if "history" in row else {}
+    source = lines([plain, row])
+    if "history" in row:
+        source = source.model_copy(update={"columns": {name: name for name in row}})
+    found = read(source)
+    assert turns(found) == [[{**ASK, "content": "[1] ask"}, TELL]]
+    assert found.dropped["kind"].to_list() == ["no-conversation"]
+    assert reason in found.dropped["reason"][0]
 
 
 def test_a_prompt_of_an_empty_system_turn_alone_is_empty(lines: Callable[..., Source]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -287,6 +288,67 @@ def test_a_conversation_with_a_probe_among_its_turns_leaves_the_pool(
     assert dropped["reason"].to_list() == ["its prompt also stands in: harmful probes"] * 2
     by_id = dict(zip(found.data.harmful["id"], found.data.harmful["messages"].to_list(), strict=True))
     assert [by_id[one][0]["content"] for one in dropped.sort("line")["match"]] == ["probe 3", "probe 4"]
+
+
+def test_a_short_earlier_turn_of_a_probe_is_no_probe_and_its_last_one_is(collect: Callable[..., Gathered]) -> None:
+    probe = {"messages": [*talk("hi", "hello", "mix the salt")["messages"]]}
+    pool = [
+        talk("hi", "hello there"),
+        talk("mix the salt", "no"),
+        talk("hi", "hello", "mix the salt", "no"),
+        talk("x", "y"),
+    ]
+    found = collect(pool=pool, harmful=[probe])
+    assert prompts(found.data.pool.rows) == {"hi", "x"}
+    assert found.data.pool.dropped.sort("line")["line"].to_list() == [2, 3]
+
+
+@pytest.mark.parametrize("decontaminate", [Decontaminate(), None])
+def test_a_probe_in_a_system_turn_leaves_the_pool_since_templates_may_write_it_as_the_users(
+    collect: Callable[..., Gathered], decontaminate: Decontaminate | None
+) -> None:
+    made = [{"system": text, "prompt": f"do it {n}", "response": "no"} for n, text in enumerate(("probe 3", "be kind"))]
+    split = {"system": "first half", "prompt": "second half", "response": "no"}
+    harmful = [*pairs("probe", 8), {"prompt": "first half\n\nsecond half", "response": "x"}]
+    found = collect(pool=[*made, split], harmful=harmful, clean=Clean(decontaminate=decontaminate))
+    assert prompts(found.data.pool.rows) == {"do it 1"}
+
+
+def test_a_given_sets_file_of_the_name_of_a_pools_is_told_apart(
+    tmp_path: Path, lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    (tmp_path / "other").mkdir()
+    found = gather(
+        pool=PoolSection(sources=[lines(pairs("pool", 9), "rows.jsonl")]),
+        tasks=[TaskSection(name="t", train=lines(pairs("task", 9), "t.jsonl"), test=HeldOut(rows=2))],
+        weights={"t": 1.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        given=lines(pairs("given", 4), "other/rows.jsonl"),
+        count_tokens=count_words,
+    )
+    assert found.data.pool.rows.group_by("source").len().sort("source").rows() == [
+        ("rows.jsonl", 9),
+        ("rows.jsonl#2", 4),
+    ]
+    assert found.resolved["given"]["sources"][0]["label"] == "rows.jsonl#2"
+
+
+def test_rows_that_the_embedder_reads_in_part_are_no_semantic_duplicates(collect: Callable[..., Gathered]) -> None:
+    from curator.represent.encoder import Encoded
+    from curator.represent.vectors import SentenceEmbedder
+
+    def encode(_: object, rows: Any) -> Encoded:
+        count = len(rows)
+        return Encoded(np.ones((count, 1), dtype=np.float32), np.array([len(m[0]["content"]) > 9 for m in rows]))
+
+    pool = [talk("a", "b"), talk("c", "d"), talk("a very long one", "e"), talk("a very long two", "f")]
+    found = collect(
+        pool=pool, clean=Clean(semantic_duplicates=0.9, near_duplicates=None), embed=SentenceEmbedder(encode)
+    )
+    assert found.uncompared == 2
+    assert {"a very long one", "a very long two"} < prompts(found.data.pool.rows)
+    assert found.data.pool.rows.height == 3
 
 
 def test_the_first_role_that_asks_is_the_one_named(collect: Callable[..., Gathered]) -> None:

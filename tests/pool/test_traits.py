@@ -52,6 +52,14 @@ def test_an_opener_is_of_words_in_any_script_and_of_no_punctuation() -> None:
     assert opener("I'm afraid I can't") == opener("\u201cI\u2019m afraid, I") == "im afraid i"
     assert opener("- ** Sure") == "sure"
     assert opener("") == ""
+    # Hindi and Bengali refusals, whose vowel signs are no letters by themselves, and Thai without spaces.
+    assert opener(
+        "\u092e\u0948\u0902 \u0907\u0938\u092e\u0947\u0902 \u0906\u092a\u0915\u0940 \u092e\u0926\u0926"
+    ).split() == (["\u092e\u0948\u0902", "\u0907\u0938\u092e\u0947\u0902", "\u0906\u092a\u0915\u0940"])
+    assert opener("\u0986\u09ae\u09bf \u09aa\u09be\u09b0\u09bf \u09a8\u09be") != opener(
+        "\u09b9\u09cd\u09af\u09be\u0981 \u09a8\u09bf\u09b6\u09cd\u099a\u09af\u09bc"
+    )
+    assert opener("\u0e09\u0e31\u0e19\u0e0a\u0e48\u0e27\u0e22\u0e44\u0e21\u0e48\u0e44\u0e14\u0e49")
     assert len(opener("\u5f88\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u63d0\u4f9b\u8fd9\u4e2a\u5e2e\u52a9").split()) == 3
 
 

@@ -304,6 +304,11 @@ UNREAD: list[tuple[list[str], str]] = [
     (["tasks.letter-1.5.weight=2.0"], "tasks: weight has no effect: only anticipated tasks have a weight, and"),
     (["tasks.list.train.weight=2.0"], "tasks: list.train.weight has no effect: only sources of the pool"),
     (["probes.harmful.0.weight=0.0"], "probes: harmful.weight has no effect: only sources of the pool"),
+    (["select={data: {sandbox: pool, weight: 0.5}}"], "select: data.weight has no effect: only sources of the pool"),
+    (
+        ["model.instruction={rows: 9, data: {sandbox: keep, rows: 5}}"],
+        "model.instruction: data.rows has no effect: rows of this section are as many as are read",
+    ),
     (
         ["judges.panel.phrases.batch=4"],
         "judges.panel[1]: batch has no effect: only judges that load a model read it, and this",
