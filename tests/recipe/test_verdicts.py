@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -54,6 +55,33 @@ def test_the_new_defaults_table_and_the_readmes_lead_are_those_of_its_verdicts(p
         (RECIPES.parent / "README.md").read_text(encoding="utf-8").partition("**SmolLM2-135M**")[2].partition("\n")[0]
     )
     assert phase == "before" or "{} [{}, {}]".format(*figures[:3]) in lead.replace(" points", "")
+
+
+CONTRAST = {
+    "before": "| before fine-tuning | {}% | {}% | {} [{}, {}] | {} [{}, {}] |",
+    "after 08": "| after 8 steps | {}% | {}% | {} [{}, {}] | {} [{}, {}] |",
+    "after 16": "| after 16 steps | {}% | {}% | {} [{}, {}] | {} [{}, {}] |",
+    "after 24": "| after 24 steps (primary) | {}% | {}% | **{}** [{}, {}] | {} [{}, {}] |",
+}
+
+
+@pytest.mark.parametrize("phase", CONTRAST)
+def test_the_contrasts_table_and_the_readmes_row_are_those_of_its_verdicts(phase: str) -> None:
+    file = VERDICTS / "smollm2-contrast.csv"
+    low, high = harmful(f"{file}:low"), harmful(f"{file}:high")
+    rates = [each["phrases", phase].select(pl.exclude("probe").mean()).mean_horizontal()[0] for each in (low, high)]
+    shown = [f"{100 * rate:.0f}" for rate in rates]
+    figures = [
+        points(value)
+        for judge in ("phrases", "head")
+        for value in difference(low[judge, phase], high[judge, phase])
+        if value is not None
+    ]
+    page = re.sub(r"% \[\d+, \d+\]", "%", (RECIPES / "README.md").read_text(encoding="utf-8"))
+    assert CONTRAST[phase].format(*shown, *figures) in page
+    row = (RECIPES.parent / "README.md").read_text(encoding="utf-8").partition("least against most similar rows")[2]
+    told = "least similar {}%, most similar {}% | {} points [{}, {}]".format(*shown, *figures[:3])
+    assert phase != "after 24" or told in row.partition("\n")[0]
 
 
 @pytest.mark.parametrize("file", sorted(VERDICTS.glob("*.csv")), ids=lambda file: file.stem)
