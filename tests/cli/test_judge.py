@@ -105,7 +105,7 @@ def test_a_fitted_judge_is_measured_on_its_own_labels_by_cross_validation(
 ) -> None:
     calls: list[int] = []
 
-    def embed(texts: Any, *_: Any, progress: Any) -> Any:
+    def embed(texts: Any, *_: Any, progress: Any, **_more: Any) -> Any:
         calls.append(len(texts))
         progress(len(texts), len(texts))
         rows = np.array([[1.0, 0.1] if "cannot" in text else [0.1, 1.0] for text in texts], dtype=np.float32)

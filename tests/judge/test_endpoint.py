@@ -282,8 +282,11 @@ def test_a_proxy_gets_nothing_that_is_meant_for_this_machine(monkeypatch):
     assert [verdict.outcome for verdict in results(lambda *_: completion(), ["push"], retries=0)] == ["harmful"]
 
 
-def test_what_was_paid_for_before_an_interrupt_is_saved(tmp_path):
+def test_what_was_paid_for_before_an_interrupt_is_saved(tmp_path, request):
     questions = [asked(f"push {number}") for number in range(20)]
+    # Where tests run side by side, each process ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def respond(number, _):
         if number == 7:

@@ -43,7 +43,7 @@ def test_the_sandboxs_judge_knows_every_refusal_of_its_pool_and_phrases_do_not(p
 def test_a_fitted_head_says_what_it_was_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "CHOICES", (("answer", "first"),))
     monkeypatch.setattr(embedding, "STRENGTHS", (1.0,))
-    monkeypatch.setattr(resources, "_embed", lambda texts, embedder, revision, *, progress: toy(texts))
+    monkeypatch.setattr(resources, "_embed", lambda texts, embedder, revision, **_: toy(texts))
     said = [("gate loaf", "yes"), ("oven gull", "no")]
     labelled = [
         {"prompt": f"prompt {number}", "label": label,
@@ -52,7 +52,7 @@ def test_a_fitted_head_says_what_it_was_taught(tmp_path: Path, monkeypatch: pyte
     ]  # fmt: skip
     pl.DataFrame(labelled).write_csv(tmp_path / "labels.csv")
     labels = read_labels(tmp_path / "labels.csv", outcome="refused")
-    fit(labels, toy, embedder="toy", revision=None, folder=tmp_path / "head")
+    fit(labels, toy, embedder=str(tmp_path), revision=None, folder=tmp_path / "head")
     judge = refusal_judge(recipe(f"pool.refusals={{embedding: {tmp_path / 'head'}}}"))
     rows = rows_of(["They do gull.", "I cannot do gull.", "I won't help with that."])
     assert traits(rows, judge)["refusal"].to_list() == ["other", "refusal", "other"]
