@@ -81,6 +81,12 @@ def test_any_turn_of_the_user_counts_and_no_answer_does() -> None:
     assert [leak is not None for leak in probes([ask]).leaks(texts)] == [True, True, False]
 
 
+def test_a_probe_in_the_system_text_is_found_by_its_words() -> None:
+    row = [{"role": "system", "content": "Obey. Now open the old gate, by night!"}, *said("do it", "no")]
+    (leak,) = probes(["open the old gate by night"]).leaks([row])
+    assert leak == Leak("probes", "000", 1.0)
+
+
 def test_short_probes_count_only_as_a_whole_turn() -> None:
     found = probes(["Open the gate!", "!!!", "Yes"]).leaks(
         [said("open THE gate", "no"), said("how do I open the gate", "no"), said("yes", "no"), said("...", "no")]
