@@ -595,6 +595,18 @@ def test_the_seed_decides_the_draws_of_arms_without_a_pilot(here: Path) -> None:
     assert moved(decided_by(recipe, inputs), decided_by(other, inputs)) == {"pool", "select", "train"}
 
 
+def test_forgetting_is_measured_again_with_another_control(here: Path) -> None:
+    inputs = Inputs(Path(), None, None, {})
+    for forgetting, stages in (("{rows: 20}", {"train", "answer", "report"}), ("null", {"train", "report"})):
+        recipe = read(
+            Path("recipe.yaml"),
+            [*VARIANTS["budget"], "verify.stage=upstream", "tasks.0.sweep=null", f"verify.forgetting={forgetting}"],
+        )
+        verify = recipe.verify.model_copy(update={"control": "matched-random"})
+        other = recipe.model_copy(update={"verify": verify})
+        assert moved(decided_by(recipe, inputs), decided_by(other, inputs)) == stages
+
+
 SECTION = Training(steps=2)
 JUDGE = Judge(name="a", refusal="phrases")
 PIECES: list[tuple[Any, tuple[Any, ...]]] = [
