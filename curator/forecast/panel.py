@@ -131,7 +131,7 @@ def place(text: str) -> Path:
 def _no_function(file: Path, name: str) -> str | None:
     """A sentence if a file of Python text does not define a function. The file is read, and not run."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        tree = ast.parse(file.read_bytes(), str(file))  # in whatever encoding the file names
     except OSError:
         return f"no file {file}; give the path of a Python file"
     except (SyntaxError, ValueError) as error:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from curator.cli import cli
 from curator.errors import CuratorError
 from curator.forecast import problems as examining
+from curator.forecast.panel import _no_function
 from curator.forecast.problems import Examined, examine
 from curator.recipe.file import load, open_file
 from tests.small_run import QUICKSTART
@@ -313,6 +314,12 @@ def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
     (problem,) = of(text=replaced("- {file: pool.jsonl}", "- {file: pool.jsonl}\n    - {file: copy.jsonl}")).problems
     assert problem.startswith("a.yaml:6: pool.sources[1]: no row of copy.jsonl can be a candidate")
     assert "harmful probes" in problem
+
+
+def test_a_metric_in_an_encoding_that_its_file_names_is_python(tmp_path: Path) -> None:
+    (tmp_path / "latin.py").write_bytes("# coding: latin-1\ndef score(a, b):\n    return 'é' == a\n".encode("latin-1"))
+    assert _no_function(tmp_path / "latin.py", "score") is None
+    assert "has no function 'other'" in str(_no_function(tmp_path / "latin.py", "other"))
 
 
 def test_a_few_rows_of_the_pools_file_may_be_probes(tmp_path: Path) -> None:
