@@ -96,7 +96,7 @@ def _noted(gathered: Gathered, near: pl.DataFrame | None, file: str) -> dict[str
     noted = dict.fromkeys(remark for source in read for remark in remarks(source))
     if gathered.uncompared:
         rows = these(gathered.uncompared, "row is", "rows are")
-        noted[f"{rows} longer than the embedder reads, and compared by words alone for duplicates"] = None
+        noted[f"{rows} longer than the embedder reads, and not compared by meaning"] = None
     if near is not None:
         noted[f"{these(near.height, 'row is', 'rows are')} near a probe by meaning, and kept (listed in {file})"] = None
     return noted
