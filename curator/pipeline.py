@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from curator.engine import engaged
 from curator.experiment import stage as experiment
 from curator.judge import stage as judge
-from curator.keys import inputs_of, stage_keys
+from curator.keys import AFTER, inputs_of, stage_keys, trials_key
 from curator.pool import stage as pool
 from curator.publish import stage as publish
 from curator.recipe import Recipe
@@ -25,7 +25,7 @@ from curator.recipe.verify import Looks
 from curator.report import stage as report
 from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
-from curator.run.folder import Made, kept, make, opened, read_json, write_json, write_text
+from curator.run.folder import AGAIN, Made, kept, make, opened, read_json, write_json, write_text
 from curator.run.names import BANK, KEYS, RECIPE, SIZE, UNVERIFIED
 from curator.run.readers import key_of_rows
 from curator.score import stage as score
@@ -43,18 +43,23 @@ def _select(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.experiment.pilot import pilot
 
     if run.recipe.select.by == "bank":
-        return selection.select(run, folder, pilot=partial(bank, mixtures=_mixtures(run, folder)))
+        return selection.select(run, folder, pilot=partial(bank, mixtures=_mixtures(run)))
     return selection.select(run, folder, pilot=pilot)
 
 
-def _mixtures(run: Run, folder: Path) -> int:
-    """The number of mixtures in the bank, as recorded before it began: speeds measured later do not change it."""
+def _mixtures(run: Run) -> int:
+    """The number of mixtures in the bank, as recorded before it began: neither speeds measured later nor settings that
+    change no trial, such as the seeds of the experiment, change it.
+    """
     from curator.forecast.estimate import mixtures
 
-    path = folder / BANK / SIZE
-    if not path.exists():
-        write_json(path, {"budget": run.recipe.verify.pilot.bank.budget, "mixtures": mixtures(run.recipe, run.root)})
-    count: int = read_json(path)["mixtures"]
+    recipe, path = run.recipe, run.root / BANK / SIZE
+    key = trials_key(recipe, {stage: run.done(stage)["key"] for stage in AFTER["select"]})
+    known = read_json(path, AGAIN) if path.exists() else {}
+    if known.get("key") != key:
+        known = {"key": key, "budget": recipe.verify.pilot.bank.budget, "mixtures": mixtures(recipe, run.root)}
+        write_json(path, known)
+    count: int = known["mixtures"]
     return count
 
 

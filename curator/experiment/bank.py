@@ -1,6 +1,7 @@
 """A bank: many kinds of sets of rows, each aligned on, fine-tuned and evaluated, to learn what makes alignment last.
 
-It runs on the pilot's probes, which the confirmation uses too and the experiment does not, and on seeds of its own.
+It runs on the pilot's probes, which the confirmation uses too and the experiment does not, and on seeds of its own. Its
+models lie beside the stages and are kept.
 Design, outcomes and features lie in the stage's folder as tables; `decision.bank` reads them, and `experiment.choice`
 chooses.
 """
@@ -111,8 +112,7 @@ def plain(problem: Problem, bounds: Limits, random: np.random.Generator) -> list
 
 
 def run_bank(run: Run, folder: Path, data: Data, start: Chosen, *, mixtures: int) -> Banked:
-    """Designs and runs the bank of a recipe, and writes its tables below `folder`, that of stage `select`. Trained
-    models and answers are kept.
+    """Designs and runs the bank of a recipe, and writes its tables below `folder`, that of stage `select`.
 
     Args:
         folder: As above. `data`: what stage 1 gathered.
@@ -141,10 +141,10 @@ def run_bank(run: Run, folder: Path, data: Data, start: Chosen, *, mixtures: int
     openers = openers_in(stated(run))
     tried_on = {COVERING: start.selection.ids, **{subset.name: subset.ids for subset in subsets}}
     trial = tried(
-        run, data, below, tried_on, names, seeds=section.seeds,
+        run, data, BANK, tried_on, names, seeds=section.seeds,
         tasks=list(section.mix(recipe.weights())), first=COVERING, seed=seed, openers=openers,
     )  # fmt: skip
-    log_odds = collect(below / "answer", trial.plan) if openers is not None else None
+    log_odds = collect(run.root / BANK / "answer", trial.plan) if openers is not None else None
     outcomes = outcomes_of(trial, log_odds)
     save_frame(below / OUTCOMES, outcomes)
     return Banked(designed, groups, outcomes, table)

@@ -135,7 +135,7 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
         compared.append(draw)
     sets[COVERING] = start.selection.ids
     # Even a set that is alone meets a draw.
-    piloted = confirm(run, folder / PILOT, data, compared, sets, first=COVERING, least=1)
+    piloted = confirm(run, data, compared, sets, first=COVERING, least=1)
     best = winner(piloted)
     write_json(folder / PILOT / CANDIDATES, _table(piloted, best, compared, data.pilot.height))
     draw_ids = sets[piloted.best_draw.name] if piloted.best_draw else None

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 import polars as pl
 
 from curator.errors import RunError
+from curator.experiment.pilot import trials
 from curator.experiment.plan import BASE, Cell, Plan
-from curator.experiment.plan import grid as plan_of
 from curator.keys.pieces import openers_key
 from curator.model.chat import template_of
 from curator.model.load import load_tokenizer
@@ -199,10 +199,7 @@ def _piloted(run: Run) -> pl.DataFrame:
     """The pilot's answers with the headline verdicts, which are stored; nothing is judged again."""
     from curator.judge.stage import judge_answers
 
-    table, stage, verify = run.pilot(), run.folder("select") / PILOT, run.recipe.verify
-    assert table is not None  # a recipe that learns openers from a pilot has a pilot
-    seeds = {each["name"]: each["rounds"][-1]["seeds"] for each in table["candidates"] if each["rounds"]}
-    plan = plan_of(seeds, [name for name, weight in run.recipe.weights().items() if weight > 0], stage=verify.stage)
+    stage, plan = run.root / PILOT, trials(run)[PILOT]  # a recipe that learns openers from a pilot has a pilot
     answers = _of_cells(stage / "answer", plan.asked, plan.unaligned, ANSWERS)
     verdicts = judge_answers(run, answers, run.data(), stage / "judge", run.progress_of("answer"))
     return answers.join(verdicts, on=ANSWER_COLUMNS, how="inner", nulls_equal=True)

@@ -17,14 +17,14 @@ import polars as pl
 
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
-from curator.experiment.plan import Candidate, Plan, candidates, rounds
+from curator.experiment.plan import Candidate, Cell, Plan, candidates, grid, rounds
 from curator.judge.stage import judge_answers
 from curator.recipe.represent import names_of
 from curator.recipe.score import AGGREGATES, KINDS, name_of
 from curator.recipe.select import Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
-from curator.run.names import CANDIDATES, PILOT
+from curator.run.names import BANK, CANDIDATES, PILOT, PROBES
 from curator.seeds import derive, generator
 from curator.selection.stage import Choice
 
@@ -83,7 +83,7 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen
         folder: The folder of stage `select`.
         choose: Makes the selection of a setting.
     """
-    recipe, folder, seed = run.recipe, folder / PILOT, derive(run.recipe.seed, "pilot")
+    recipe, seed = run.recipe, derive(run.recipe.seed, "pilot")
     compared = candidates(recipe.verify.pilot, len(recipe.representations), recipe.covering)
     chosen = (candidate for candidate in compared if not candidate.drawn)
     sets = {candidate.name: choose(_setting(candidate)).selection.ids for candidate in chosen}
@@ -91,14 +91,13 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen
     for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
         sets[draw.name] = drawn(data.candidates, recipe.select, len(sets[first]), generator(seed, "draw", number))
 
-    piloted = confirm(run, folder, data, compared, sets)
-    write_json(folder / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
+    piloted = confirm(run, data, compared, sets)
+    write_json(folder / PILOT / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
     return Choice(_setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None)
 
 
 def confirm(
     run: Run,
-    folder: Path,
     data: Data,
     compared: Sequence[Candidate],
     sets: Mapping[str, Ids],
@@ -109,7 +108,6 @@ def confirm(
     """Halves candidates on the pilot's probes and seeds, and on every anticipated task.
 
     Args:
-        folder: Folder of the pilot's pieces.
         compared: The candidates.
         sets: Candidate -> its rows.
         first: The set whose steps or tokens all match, in every round; null for the first candidate.
@@ -124,7 +122,7 @@ def confirm(
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
         names, seed = [candidate.name for candidate in alive], derive(recipe.seed, "pilot")
-        return tried(run, data, folder, sets, names, seeds=seeds, tasks=tasks, first=first, seed=seed).verdicts
+        return tried(run, data, PILOT, sets, names, seeds=seeds, tasks=tasks, first=first, seed=seed).verdicts
 
     return halve(
         compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=verify.gates.of_pilots(),
@@ -142,7 +140,7 @@ class Trial(NamedTuple):
 def tried(
     run: Run,
     data: Data,
-    folder: Path,
+    beside: str,
     sets: Mapping[str, Ids],
     names: Sequence[str],
     *,
@@ -152,9 +150,11 @@ def tried(
     seed: int,
     openers: Openers | None = None,
 ) -> Trial:
-    """Trains, prompts and judges sets on the first `seeds` seeds; existing pieces in the folder are kept.
+    """Trains, prompts and judges sets on the first `seeds` seeds; existing pieces are kept.
 
     Args:
+        beside: Folder of the models, answers and verdicts, beside the stages: those that another setting of stage
+            `select` leaves as they are, such as more seeds of the experiment, are not made again.
         sets: Name -> its rows.
         names: The sets that run.
         seeds: Number of seeds.
@@ -164,18 +164,15 @@ def tried(
         openers: Openers whose probability of beginning an answer is measured; null for none.
     """
     from curator.experiment.grid import answers_of, experiment_of, runner_of, train_grid
-    from curator.experiment.plan import Cell
-    from curator.experiment.plan import grid as plan_of
-    from curator.run.names import PROBES
 
-    progress, execute = run.progress_of("select"), runner_of(run)
+    progress, execute, folder = run.progress_of("select"), runner_of(run), run.root / beside
     # Sets hold rows of the pool, whatever their names: an arm of the user's own may have the name of one.
     arms = {(name, number): sets[name] for name in names for number in range(seeds)}
     experiment = experiment_of(
         run, replace(data, arms={}), {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
         probes=(("harmful", PROBES["pilot"]),), tests=False, openers=openers,
     )  # fmt: skip
-    plan = plan_of(dict.fromkeys(names, seeds), tasks, stage=run.recipe.verify.stage)
+    plan = grid(dict.fromkeys(names, seeds), tasks, stage=run.recipe.verify.stage)
     done = train_grid(experiment, plan, (folder / "train").absolute(), execute=execute, progress=progress)
     weights = {cell: model for cell, (model, _) in done.items()}
     answers = answers_of(run, experiment, plan, weights, folder=folder / "answer", execute=execute, stage="select")
@@ -303,6 +300,21 @@ def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: in
             for candidate in compared
         ],
     }
+
+
+def trials(run: Run) -> dict[str, Plan]:
+    """The models of the pilot and of the bank that a finished stage `select` tried, by the folder beside the stages in
+    which they lie; it may hold those of earlier settings too.
+    """
+    verify, weights, plans = run.recipe.verify, run.recipe.weights(), dict[str, Plan]()
+    table, tables = run.pilot(), run.bank()
+    if table is not None:
+        seeds = {each["name"]: each["rounds"][-1]["seeds"] for each in table["candidates"] if each["rounds"]}
+        plans[PILOT] = grid(seeds, [name for name, weight in weights.items() if weight > 0], stage=verify.stage)
+    if tables is not None:
+        bank = verify.pilot.bank
+        plans[BANK] = grid(dict.fromkeys(tables[0]["subset"], bank.seeds), bank.mix(weights), stage=verify.stage)
+    return plans
 
 
 def scoring_name(run: Run, number: int | None) -> str:

@@ -200,7 +200,7 @@ def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
 
 
 def _speed(root: Path, phase: str) -> float | None:
-    stages = ("train", "pilot", "bank", "regime/train")
+    stages = ("train", "pilot/train", "bank/train", "regime/train")
     return _per_second([piece["record"] for stage in stages for piece in pieces(root, stage, phase)])
 
 

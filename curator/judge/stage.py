@@ -66,9 +66,8 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
 def _of_trials(run: Run, section: Judge) -> Iterator[Mapping[str, int]]:
     """What an endpoint has cost in the searches before the experiment: for the regime, in a pilot and in a bank."""
     if section.rubric is not None:
-        select = run.folder("select")
-        for folder in (run.root / REGIME, select / PILOT, select / BANK):
-            yield read_cost(folder / "judge" / PANEL / section.name / verdicts_key(section)).counts()
+        for beside in (REGIME, PILOT, BANK):
+            yield read_cost(run.root / beside / "judge" / PANEL / section.name / verdicts_key(section)).counts()
 
 
 def utility_of(run: Run, answers: pl.DataFrame, data: Data) -> pl.DataFrame:

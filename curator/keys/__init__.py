@@ -138,6 +138,16 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def trials_key(recipe: Recipe, keys: Mapping[str, str]) -> str:
+    """The key of what a pilot and a bank try: that of stage `select` without the arms and seeds of the experiment.
+
+    Args:
+        keys: The keys of the stages before it.
+    """
+    settings = recipe.select.without_later(*LATER), recipe.seed, _pilot(recipe)
+    return key_of("trials", VERSIONS["select"], settings, [keys[earlier] for earlier in AFTER["select"]])
+
+
 def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | None = None) -> Inputs:
     """Identifies every file that the recipe names; a file with unchanged size and time is not read again.
 
@@ -292,7 +302,8 @@ def _pilot(recipe: Recipe) -> Any:
     # The bank's outcome also depends on the openers, if the recipe names them.
     openers = verify.log_odds.model_dump() if verify.log_odds and verify.log_odds.kind == "recipe" else None
     bank = [verify.pilot.bank.model_dump(), openers] if select.by else []
-    return pilot, *bank, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
+    # "beside": their models once lay in the folder of stage `select`, where nothing looks for them now.
+    return pilot, *bank, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights(), "beside"
 
 
 def _augmented(recipe: Recipe, inputs: Inputs) -> list[object]:

@@ -17,8 +17,7 @@ from curator.recipe.sweep import mix_of, name_at, settings_of
 from curator.recipe.verify import CURATED, FULL
 from curator.run import FOLDERS, STAGES, ArmSets, Run
 from curator.run.folder import finished, read_json, write_json, write_text
-from curator.run.names import BANK, DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
-from curator.run.readers import pieces
+from curator.run.names import DONE, FIGURES, MARKDOWN, REGIME, REPORT, WEBPAGE
 from curator.train.tracker import tracker_of
 from curator.wording import these
 
@@ -297,8 +296,8 @@ def _timing(run: Run) -> Timing:
     from curator.report.material import Machine, Timing
 
     tuned = run.record("base").get("trained")
-    finished = [name for name in STAGES if (run.folder(name) / DONE).exists()]
-    stages = {FOLDERS[name]: run.done(name)["seconds"] for name in finished if name not in ("report", "publish")}
+    over = [name for name in STAGES if (run.folder(name) / DONE).exists()]
+    stages = {FOLDERS[name]: run.done(name)["seconds"] for name in over if name not in ("report", "publish")}
     if run.recipe.verify.finds_regime:
         stages[REGIME] = read_json(run.root / REGIME / DONE)["seconds"]
     return Timing(
@@ -308,7 +307,7 @@ def _timing(run: Run) -> Timing:
         engine=ran(run),
         peak_gib=round(peak_gib(), 3),
         instruction=_spent([tuned] if tuned else []),
-        pilot=_spent([piece["record"] for stage in ("pilot", "bank") for piece in pieces(run.root, stage, "*")]),
+        pilot=_spent([done["record"] for folder in _tried(run, "train") if (done := finished(folder)) is not None]),
         run_folder=str(run.root.absolute()),
     )
 
@@ -385,9 +384,16 @@ def _pieces(run: Run) -> Iterator[Path]:
     for cell in {BASE, *cells}:
         yield run.folder("answer") / cell.folder
     yield from (run.folder("answer") / folder for folder in checkpoint_folders(run.models()))
-    select = run.folder("select")
-    for rest in (select / PILOT, select / BANK, run.folder("answer") / "forgetting"):
-        yield from (marker.parent for marker in rest.glob(f"**/{DONE}"))
+    yield from _tried(run, "train", "answer")
+    yield from (marker.parent for marker in (run.folder("answer") / "forgetting").glob(f"**/{DONE}"))
+
+
+def _tried(run: Run, *parts: str) -> Iterator[Path]:
+    """The pieces of the pilot and of the bank."""
+    from curator.experiment.pilot import trials
+
+    for beside, plan in trials(run).items():
+        yield from (run.root / beside / part / cell.folder for part in parts for cell in plan.asked)
 
 
 def judge_error(run: Run, primary: Comparison) -> Correction:

@@ -33,13 +33,15 @@ CHOSEN, OTHERS, STABILITY, DRAWN = "chosen.parquet", "others.parquet", "stabilit
 FRONTIER = "frontier.parquet"
 OPENED, REPEATS = "recovery.parquet", "repeats.parquet"
 PILOT, CANDIDATES = "pilot", "candidates.json"
-# For the bank, below stage `select`: its number of mixtures, its sets, their groups, outcomes and features.
-BANK, SIZE = "bank", "size.json"
+# For the bank, below stage `select`: its sets, their groups, outcomes and features.
+BANK = "bank"
 SUBSETS, GROUPS, OUTCOMES, FEATURES = "subsets.parquet", "groups.parquet", "outcomes.parquet", "features.parquet"
 
-# Beside the stages: the search for the regime, a separate grid, and the models and passes of scores, which outlive
-# another setting of stage `scores`.
-REGIME, SCORING = "regime", "scoring"
+# Beside the stages: the search for the regime, a separate grid; the models and passes of scores, which outlive another
+# setting of stage `scores`; and the models, answers and verdicts of the pilot and of the bank, in folders of these
+# names too, which outlive another setting of stage `select`, such as more seeds of the experiment. SIZE is the number
+# of mixtures in the bank.
+REGIME, SCORING, SIZE = "regime", "scoring", "size.json"
 DEFENDING = "defending.parquet"  # the rows of the pool that a half's model is defended with
 
 # In stages `answer` and `judge`.

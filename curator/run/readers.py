@@ -148,13 +148,10 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
 
     Args:
         root: The run folder.
-        stage: `train` or `answer`; `pilot` and `bank` for the trainings of the pilot and of the bank; `regime/train` or
-            `regime/answer` for the search for the regime.
+        stage: `train` or `answer`; with `pilot/`, `bank/` or `regime/` in front that of the pilot, of the bank or of
+            the search for the regime, which may hold those of earlier settings too.
         phase: `before` is alignment, `after` fine-tuning; `*` is both.
     """
-    others = {"pilot": f"{FOLDERS['select']}/{names.PILOT}/train"}
-    others["bank"] = f"{FOLDERS['select']}/{names.BANK}/train"
-    others |= {f"{names.REGIME}/{part}": f"{names.REGIME}/{part}" for part in ("train", "answer")}
-    folder = root / {**FOLDERS, **others}[stage]
+    folder = root / FOLDERS.get(stage, stage)
     markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))
     return [done for done in markers if done is not None]

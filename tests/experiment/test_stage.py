@@ -5,6 +5,7 @@ defences, arms and sets and metrics of the user's own.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,8 @@ from curator.experiment.plan import candidates
 from curator.forecast.estimate import estimates
 from curator.pipeline import build
 from curator.recipe.file import read
+from curator.report.stage import _timing, ran
+from curator.run import Run
 from curator.run import folder as runs
 from curator.run.files import load_frame
 from curator.sandbox import rows as sandbox
@@ -37,7 +40,7 @@ def table_of(root: Path) -> dict:
 def test_no_final_probe_is_asked_in_the_pilot_and_no_pilots_probe_at_the_end(full_run: Path) -> None:
     pilot = set(pl.read_parquet(full_run / "1-pool" / "probes-pilot.parquet")["id"])
     final = set(pl.read_parquet(full_run / "1-pool" / "probes-harmful.parquet")["id"])
-    assert probes_asked(full_run / "4-select" / "pilot" / "answer") == pilot
+    assert probes_asked(full_run / "pilot" / "answer") == pilot
     assert probes_asked(full_run / "6-answer") >= final
     assert probes_asked(full_run / "6-answer").isdisjoint(pilot)
     assert pilot.isdisjoint(final)
@@ -73,7 +76,7 @@ def test_the_pilots_seeds_are_not_the_final_ones(full_run: Path) -> None:
     def trained(folder: Path) -> set[str]:
         return {json.loads(file.read_text())["key"] for file in folder.rglob("done.json")}
 
-    assert trained(full_run / "4-select" / "pilot" / "train").isdisjoint(trained(full_run / "5-train"))
+    assert trained(full_run / "pilot" / "train").isdisjoint(trained(full_run / "5-train"))
     drawn = pl.read_parquet(full_run / "4-select" / "arms.parquet")
     sets = {arm: frozenset(part["id"]) for (arm,), part in drawn.group_by("arm")}
     assert sets["best-random"] != sets["random"]
@@ -85,6 +88,16 @@ def test_the_report_tells_the_whole_pilot(full_run: Path) -> None:
     told = (full_run / "8-report" / "report.md").read_text()
     assert "6 candidates of the pilot" in told
     assert f"evaluated on {table_of(full_run)['probes']} harmful probes. The experiment uses neither" in told
+
+
+def test_models_of_an_earlier_pilot_are_not_counted(full_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(full_run, copied := tmp_path / "run")
+    now = ran(Run.open(copied)), _timing(Run.open(copied)).pilot
+    for part in ("train", "answer"):
+        shutil.copytree(copied / "pilot" / part / "before" / "w0-0", copied / "pilot" / part / "before" / "w99-0")
+    assert (ran(Run.open(copied)), _timing(Run.open(copied)).pilot) == now
+    shutil.rmtree(copied / "pilot" / "train" / "before" / "w0-0")
+    assert now[1].models - _timing(Run.open(copied)).pilot.models == 1
 
 
 def killed_in_the_pilot(root: str) -> None:
@@ -110,7 +123,7 @@ def killed_in_the_pilot(root: str) -> None:
 def test_killed_in_the_pilot_the_build_ends_with_the_same_report(full_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     assert forked(killed_in_the_pilot, str(root)) == -9
-    pieces = {file: file.stat().st_mtime_ns for file in (root / "4-select" / "pilot").rglob("done.json")}
+    pieces = {file: file.stat().st_mtime_ns for file in (root / "pilot").rglob("done.json")}
     assert len(pieces) == 3
     build(recipe_of("full"), root, until="report")
     assert report_of(root) == report_of(full_run)

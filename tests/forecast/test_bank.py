@@ -16,6 +16,7 @@ from curator.pipeline import _mixtures
 from curator.recipe import Recipe
 from curator.recipe.bank import GROUPINGS, LEAST
 from curator.run import Run
+from curator.run.folder import write_json
 from curator.wording import duration
 from tests.small_run import recipe
 
@@ -83,11 +84,18 @@ def test_an_estimate_fits_its_budget_and_says_so() -> None:
 def test_a_bank_that_was_begun_keeps_its_size_whatever_speed_is_measured_later(tmp_path: Path, monkeypatch) -> None:
     budgeted = recipe(*BY_BANK[:2], f"verify.pilot={{bank: {{{BANK}, budget: 1 h}}}}")
     monkeypatch.setattr("curator.forecast.estimate.mixtures", lambda *_: 11)
-    run, folder = Run(budgeted, tmp_path), tmp_path / "4-select"
-    assert _mixtures(run, folder) == 11
-    assert json.loads((folder / "bank" / "size.json").read_text()) == {"budget": "1 h", "mixtures": 11}
+    for stage in ("1-pool", "3-scores"):
+        write_json(tmp_path / stage / "done.json", {"key": stage, "record": {}, "seconds": 0.0})
+    assert _mixtures(Run(budgeted, tmp_path)) == 11
+    noted = json.loads((tmp_path / "bank" / "size.json").read_text())
+    assert {name: noted[name] for name in ("budget", "mixtures")} == {"budget": "1 h", "mixtures": 11}
     monkeypatch.setattr("curator.forecast.estimate.mixtures", lambda *_: 3)
-    assert _mixtures(run, folder) == 11
+    assert _mixtures(Run(budgeted, tmp_path)) == 11
+    more = {"verify": budgeted.verify.model_copy(update={"seeds": budgeted.verify.most_seeds + 1})}
+    assert _mixtures(Run(budgeted.model_copy(update=more), tmp_path)) == 11
+    # Other trials are another bank.
+    other = {"select": budgeted.select.model_copy(update={"k": 7})}
+    assert _mixtures(Run(budgeted.model_copy(update=other), tmp_path)) == 3
 
 
 def test_check_advises_a_task_that_the_bank_does_not_see() -> None:

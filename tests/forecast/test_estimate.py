@@ -205,7 +205,7 @@ def test_check_plans_what_the_report_of_a_finished_run_says(name: str, request: 
 
 def test_what_the_report_says_of_pilot_and_instruction_stage_is_what_their_pieces_say(full_run: Path) -> None:
     timing = report_of(full_run)["timing"]
-    for name, folder in (("pilot", "4-select/pilot/train"), ("instruction", "0-base/instruction")):
+    for name, folder in (("pilot", "pilot/train"), ("instruction", "0-base/instruction")):
         pieces = records(full_run / folder)
         assert timing[name]["models"] == len(pieces)
         assert timing[name]["tokens"] == sum(piece["tokens"] for piece in pieces)
@@ -229,7 +229,7 @@ def test_answers_and_their_speed_are_those_of_the_run(full_run: Path) -> None:
     assert found.answers == sum(one["answers"] for one in pieces)
     assert found.answer_seconds == pytest.approx(sum(one["took"] for one in pieces))
     assert found.pilot is not None
-    assert found.pilot.answers == sum(one["answers"] for one in records(full_run / "4-select" / "pilot" / "answer"))
+    assert found.pilot.answers == sum(one["answers"] for one in records(full_run / "pilot" / "answer"))
     assert f"measured in {full_run}" in told["time"]
     for line in ("instruction tuning", "alignment total", "fine-tuning total", "pilot"):
         assert f"tokens counted in {full_run}" in told[line]

@@ -98,12 +98,12 @@ def test_counts_of_judges_and_their_agreement_are_of_answers_before_and_after(
 def test_the_pilot_has_no_curve(curve_run: Path) -> None:
     left = {path.relative_to(curve_run).parts[0] for path in curve_run.rglob("weights-*")}
     assert left == {"5-train"}
-    assert not list((curve_run / "4-select").rglob("during"))
+    assert not list((curve_run / "pilot").rglob("during"))
 
 
 def test_pieces_on_the_way_are_counted_where_they_ran(run: Run) -> None:
     pieces = sum(node.pieces for node in ran(run).nodes)
-    pilot = len(list((run.folder("select") / "pilot").rglob("done.json")))
+    pilot = len(list((run.root / "pilot").rglob("done.json")))
     # Alignments, fine-tunings, and answers before, after and at three checkpoints, of two arms at three seeds.
     assert pieces == 6 + 6 + 6 + 6 + 18 + pilot
     assert all((run.folder("answer") / Cell("random", 0, "list", at=at).folder).is_dir() for at in (0.125, 0.25, 0.5))
