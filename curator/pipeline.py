@@ -121,6 +121,8 @@ def build(
     with begun(recipe, root, base, progress, shelf, check=check) as (run, keys):
         experiment.prepare(run, until, keys)
         for stage in STAGES[: STAGES.index(until) + 1]:
+            if stage == "represent":
+                _require_possible(run, keys)
             if stage == "select" and searches:
                 experiment.require_found(experiment.regime(run, keys))
             made[stage] = make_stage(run, stage, keys)
@@ -139,6 +141,8 @@ def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Prog
     require_untrained(recipe)
     with begun(recipe, root, base, progress) as (run, keys):
         for stage in CHOICE:
+            if stage == "represent":
+                _require_possible(run, keys)
             make_stage(run, stage, keys)
         folder = root / UNVERIFIED
         made = make(folder, key_of_rows(keys, recipe.name), partial(publish.unverified, run))
@@ -159,6 +163,7 @@ def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Pro
     with begun(recipe, root, base, progress, check=check) as (run, keys):
         for stage in ("base", "pool"):
             make_stage(run, stage, keys)
+        _require_possible(run, keys)
         return experiment.regime(run, keys)
 
 
@@ -178,6 +183,14 @@ def _require_judges(run: Run, keys: Mapping[str, str], *, until: str, searches: 
 
         judges = recipe.judges.panel if decided else recipe.judges.voters
         require(run, judges, metrics=decided, error="report" in ahead)
+
+
+def _require_possible(run: Run, keys: Mapping[str, str]) -> None:
+    """Checks before anything is embedded or trained that some set meets the recipe's limits."""
+    from curator.selection.bounds import require_possible
+
+    if not kept(run.folder("select"), keys["select"]):
+        require_possible(run)
 
 
 @contextmanager

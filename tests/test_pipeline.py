@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -17,7 +18,7 @@ import pytest
 
 from curator.errors import CuratorError, DataError, JudgeError, ModelError, RecipeError, RunError, SelectionError
 from curator.language import language
-from curator.pipeline import GRIDS, SHARED, WORK, begun, build
+from curator.pipeline import GRIDS, SHARED, WORK, begun, build, select
 from curator.report.model import Report
 from curator.report.part import schema
 from curator.run import FOLDERS, STAGES, Run
@@ -245,6 +246,23 @@ def test_an_arm_equal_to_its_control_is_not_distinguishable(copy_of_run: Path) -
 def test_a_second_build_on_a_busy_folder_is_refused(tmp_path: Path) -> None:
     with run.opened(tmp_path / "busy"), pytest.raises(RunError, match=r"in use by another curator"):
         build(recipe(), tmp_path / "busy")
+
+
+@pytest.mark.parametrize("run_by", [build, select])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("select.quotas={max: 1}", r"^select\.quotas: the maxima allow 12 rows, fewer than k"),
+        ("select.include=[no-such-row]", r"^select\.include: no row with id 'no-such-row'"),
+        ("select={k: 150, answers: {max_opener: 0.01}}", r"^select\.k: 150 is impossible because of select\.answers\."),
+    ],
+)
+def test_limits_that_no_set_meets_are_told_before_anything_is_embedded(
+    tmp_path: Path, run_by: Callable[..., object], setting: str, message: str
+) -> None:
+    with pytest.raises(SelectionError, match=message):
+        run_by(recipe(setting), tmp_path / "run")
+    assert [folder.name for folder in sorted((tmp_path / "run").glob("*-*"))] == ["0-base", "1-pool"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import DataError, SelectionError
+from curator.errors import DataError
 from curator.pool.workers import reader
 from curator.recipe import share
 from curator.recipe.refusals import refusal_judge, refusals_by
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from curator.pool.gather import Gathered
-    from curator.records import Data, Pool
+    from curator.records import Data
 
 
 def pool(run: Run, folder: Path) -> Mapping[str, Any]:
@@ -54,7 +54,6 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     refuse_unwritten(gathered.data, tokenizer)
     data, hazards = categorised(gathered.data, recipe.pool, cache, dtype=dtype)
     kinds_of_answer = traits(data.pool.rows, judge)
-    refuse_few(run, data.pool, kinds_of_answer)
     save_data(folder, data)
     save_frame(folder / TRAITS, kinds_of_answer)
     if hazards is not None:
@@ -164,35 +163,3 @@ def refuse_unwritten(data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
                 f"{role}: the model's chat template cannot format {these(count, 'row', 'rows')}, because of roles or "
                 "text; remove these rows, or name another template in model.chat_template"
             )
-
-
-def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
-    """Checks, before hours of work, that the pool has a set of the recipe's size, quotas and composition.
-
-    Raises:
-        SelectionError: It has no such set.
-    """
-    from curator.selection.groups import composed, grouped, stock_of, strata
-
-    select, rows, dropped = run.recipe.select, pool.rows.height, pool.dropped.height
-    if select.k is not None and select.k > rows:
-        raise SelectionError(
-            f"select.k: found {select.k:,}, but the pool has {these(rows, 'row', 'rows')} ({dropped:,} of "
-            f"{rows + dropped:,} were dropped, see {run.folder('pool') / 'dropped.parquet'}); lower k to at most "
-            f"{rows:,}, or add sources"
-        )
-    if select.vulnerable is not None and select.k is not None:
-        unmet = select.vulnerable.unmet(rows, select.k)
-        if unmet is not None:
-            raise SelectionError(f"select.vulnerable: {unmet}")
-    allowed = ~pool.rows["id"].is_in(select.exclude)
-    if select.within is not None and select.k is not None:
-        try:
-            composed(select.within, strata(pool.rows, traits, select.within.by), allowed.to_list(), select.k)
-        except SelectionError as error:
-            raise SelectionError(f"select.{error}") from error
-    if select.quotas is not None:
-        stock = stock_of(grouped(pool.rows, traits, select.groupings)[select.quotas.by], allowed)
-        for group, sentence in select.quotas.unmet(stock, select.k):
-            key = "select.quotas" if group is None else f"select.quotas.groups.{group}"
-            raise SelectionError(f"{key}: {sentence}")

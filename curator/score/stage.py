@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.pool.stage import refuse_few
 from curator.recipe import Recipe, embedders_of, every_part, scores_of, steps_taken
 from curator.recipe.pool import Embedder
 from curator.recipe.represent import names_of
@@ -62,7 +61,6 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.score.models import of_models
 
     recipe, data = run.recipe, run.data()
-    refuse_few(run, data.pool, run.traits())  # if another run has read the pool, this one has not checked it yet
     weights = recipe.weights()
     k = rows_wanted(recipe.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
     interference = interference_of(run)

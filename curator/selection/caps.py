@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curator.errors import SelectionError
 from curator.recipe.limits import counted
-from curator.selection.problem import Problem, Rows
+from curator.selection.problem import Listed, Rows
 from curator.wording import these
 
 Most = float | Callable[[int], int]
@@ -90,8 +90,8 @@ class Caps:
         return keep
 
 
-def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
-    """Caps in the order of the problem's rows.
+def read(pool: Listed, caps: CapsGiven | None) -> tuple[Given, ...]:
+    """Caps in the order of the sorted rows.
 
     Raises:
         SelectionError: A share is out of range, or the number of labels is not the number of rows.
@@ -101,13 +101,13 @@ def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
         number_given = isinstance(share, int | float | np.number) and not isinstance(share, bool)
         if not callable(share) and not (number_given and 0.0 < share <= 1.0):
             raise SelectionError(f"caps[{name!r}]: found share {share!r}; it must be above 0 and at most 1")
-        if len(labels) != len(problem.ids):
+        if len(labels) != len(pool.ids):
             raise SelectionError(
                 f"caps[{name!r}]: found {these(len(labels), 'label', 'labels')} for "
-                f"{these(len(problem.ids), 'row', 'rows')}; give one per row, null for rows in no group"
+                f"{these(len(pool.ids), 'row', 'rows')}; give one per row, null for rows in no group"
             )
         number: dict[object, int] = {None: -1}
-        group = [number.setdefault(labels[row], len(number) - 1) for row in problem.rows.tolist()]
+        group = [number.setdefault(labels[row], len(number) - 1) for row in pool.rows.tolist()]
         names = tuple(str(label) for label in number if label is not None)
         result.append(Given(name, share if callable(share) else float(share), np.array(group, dtype=np.int64), names))
     return tuple(result)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from curator.errors import SelectionError
 from curator.selection.caps import Caps, CapsGiven, read, sized
 from curator.selection.plan import Network, Plan
-from curator.selection.problem import Column, Problem, Rows, column
+from curator.selection.problem import Column, Listed, Rows, column
 from curator.wording import these
 
 Quotas = Mapping[Any, tuple[int | None, int | None]]
@@ -186,7 +186,7 @@ class Tally:
 
 
 def limits(
-    problem: Problem,
+    pool: Listed,
     k: int | None = None,
     *,
     groups: Sequence[object] | None = None,
@@ -202,7 +202,7 @@ def limits(
     """Reads and checks the limits of a selection.
 
     Args:
-        problem: The pool.
+        pool: The rows that may be chosen.
         k: Exact size, 1 to n. Exactly one of k and budget.
         groups: `n` labels in the caller's row order; a row is in one group.
         quotas: Label -> (min, max); null for no limit. Groups that are not named have no limit.
@@ -220,19 +220,19 @@ def limits(
         SelectionError: A limit is malformed, or no set meets the limits; the message names the limit, and the largest
             possible k.
     """
-    n = len(problem.ids)
+    n = len(pool.ids)
     if (k is None) == (budget is None):
         raise SelectionError(f"k and budget: found k={k} and budget={budget}; give exactly one of them")
-    cost, room = _room(problem, k, costs, budget)
-    included, excluded = _rows("include", include, problem), _rows("exclude", exclude, problem)
-    shut = {row: name for name, ids in (closed or {}).items() for row in _rows(name, ids, problem).tolist()}
+    cost, room = _room(pool, k, costs, budget)
+    included, excluded = _rows("include", include, pool), _rows("exclude", exclude, pool)
+    shut = {row: name for name, ids in (closed or {}).items() for row in _rows(name, ids, pool).tolist()}
     for row in excluded.tolist():
         shut.pop(row, None)
     excluded = np.union1d(excluded, np.array([*shut], dtype=np.int64))
     both = np.intersect1d(included, excluded)
     if both.size:
-        raise SelectionError(f"include and exclude: both name {problem.ids[both[0]]!r}; remove it from one of them")
-    group, names, low, high = _groups(problem, groups, quotas)
+        raise SelectionError(f"include and exclude: both name {pool.ids[both[0]]!r}; remove it from one of them")
+    group, names, low, high = _groups(pool, groups, quotas)
     free = np.setdiff1d(np.arange(n), np.concatenate([included, excluded]))
     allowed = np.concatenate([included, free])
     if budget is not None:
@@ -247,16 +247,16 @@ def limits(
             )
     whole = None if k is None else int(k)
     size = max(1, min(n, int(room / float(cost.mean())))) if whole is None else whole
-    capped = sized(read(problem, caps), size, allowed, problem.ids)
+    capped = sized(read(pool, caps), size, allowed, pool.ids)
     result = Limits(whole, room, cost, included, free, group, low, high, names, capped, shut, grouped)
-    _satisfiable(result.without_caps, result, problem.ids)
+    _satisfiable(result.without_caps, result, pool.ids)
     if result.caps:
-        _within_caps(result, problem.ids)
+        _within_caps(result, pool.ids)
     return result
 
 
-def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: float | None) -> tuple[Column, float]:
-    n = len(problem.ids)
+def _room(pool: Listed, k: int | None, costs: ArrayLike | None, budget: float | None) -> tuple[Column, float]:
+    n = len(pool.ids)
     if k is not None:
         if costs is not None:
             raise SelectionError("costs: only valid with a budget, and k is given; give budget instead of k")
@@ -268,30 +268,30 @@ def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: floa
     assert budget is not None
     if not np.isfinite(budget) or budget <= 0:
         raise SelectionError(f"budget: found {budget!r}; it must be a positive number")
-    cost = column("costs", costs, n, low=0.0)[problem.rows]
+    cost = column("costs", costs, n, low=0.0)[pool.rows]
     if (cost == 0).any():
-        raise SelectionError(f"costs: row {problem.ids[int(np.argmin(cost))]!r} costs 0; every cost must be positive")
+        raise SelectionError(f"costs: row {pool.ids[int(np.argmin(cost))]!r} costs 0; every cost must be positive")
     return cost, float(budget)
 
 
-def _rows(name: str, ids: Sequence[str] | Sequence[int], problem: Problem) -> Rows:
+def _rows(name: str, ids: Sequence[str] | Sequence[int], pool: Listed) -> Rows:
     if isinstance(ids, str):
         raise SelectionError(f"{name}: found the text {ids!r}; give a list of ids")
     named = {str(row_id) for row_id in ids}
     if not named:
         return np.empty(0, dtype=np.int64)
-    rows = np.array([row for row, row_id in enumerate(problem.ids) if row_id in named], dtype=np.int64)
+    rows = np.array([row for row, row_id in enumerate(pool.ids) if row_id in named], dtype=np.int64)
     if len(rows) < len(named):
-        missing = sorted(named - set(problem.ids))
+        missing = sorted(named - set(pool.ids))
         count = these(len(missing), "unknown id", "unknown ids")
         raise SelectionError(f"{name}: no row with id {missing[0]!r} in this pool ({count} in the list); correct it")
     return rows
 
 
 def _groups(
-    problem: Problem, groups: Sequence[object] | None, quotas: Quotas | None
+    pool: Listed, groups: Sequence[object] | None, quotas: Quotas | None
 ) -> tuple[Rows, tuple[str, ...], Rows, Rows]:
-    n = len(problem.ids)
+    n = len(pool.ids)
     if groups is None:
         if quotas:
             raise SelectionError("groups: missing; quotas need the group of every row")
@@ -299,7 +299,7 @@ def _groups(
     if len(groups) != n:
         sizes = f"{these(len(groups), 'label', 'labels')} for {these(n, 'row', 'rows')}"
         raise SelectionError(f"groups: found {sizes}; give one per row")
-    labels = [groups[row] for row in problem.rows.tolist()]
+    labels = [groups[row] for row in pool.rows.tolist()]
     names = sorted(set(labels), key=lambda label: (label is not None, str(label)))
     number = {label: at for at, label in enumerate(names)}
     low, high = np.zeros(len(names), dtype=np.int64), np.full(len(names), n, dtype=np.int64)

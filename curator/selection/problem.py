@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +38,16 @@ class Columns:
     covered: NDArray[np.int32]
     cosine: Column
     floor: Column
+
+
+class Listed(Protocol):
+    """Rows sorted by id: `n` ids, ascending, and the caller's row number of each."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def rows(self) -> Rows: ...
 
 
 @dataclass(frozen=True)

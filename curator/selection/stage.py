@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import SelectionError
 from curator.provenance import packages
-from curator.recipe.limits import CAPPED_BY, TRAITS, Answers, Quotas, openers_of
+from curator.recipe.limits import CAPPED_BY, TRAITS
 from curator.recipe.represent import names_of
 from curator.recipe.select import Select
 from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from curator.recipe.augment import Recovery
     from curator.records import Data, Scores, Selection, Vectors
-    from curator.selection.caps import CapsGiven
     from curator.selection.limits import Limits
     from curator.selection.problem import Column, Problem
 
@@ -163,25 +162,18 @@ def choose(
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
     """
-    from curator.selection.limits import limits
+    from curator.selection.bounds import bounds_of, groups_of
     from curator.selection.messages import in_words_of_the_recipe
     from curator.selection.problem import prepare
     from curator.selection.solve import solve
-    from curator.selection.vulnerable import Narrowed, narrowed
 
     row_weights = [1.0] * len(vectors.ids)
     if source_weights:
         source_of = dict(rows.select("id", "source").iter_rows())
         row_weights = [source_weights.get(source_of[row_id], 1.0) for row_id in vectors.ids]
     position = {row_id: row for row, row_id in enumerate(rows["id"])}
-    order = [position[row_id] for row_id in vectors.ids]
-    tokens = rows["tokens"].gather(order).to_list()
+    tokens = rows["tokens"].gather([position[row_id] for row_id in vectors.ids]).to_list()
     try:
-        by_row, quotas = groups_of(section, rows, traits)
-        limited = Narrowed(by_row, quotas, {})
-        if section.vulnerable is not None:
-            assert vulnerable is not None
-            limited = narrowed(section, rows["id"].to_list(), by_row, quotas, vulnerable)
         problem = prepare(
             vectors.matrix,
             scores.combined,
@@ -191,19 +183,8 @@ def choose(
             task_cover=task_cover,
             seed=seed,
         )
-        bounds = limits(
-            problem,
-            len(given) if given is not None and section.budget_tokens is None else section.k,
-            groups=[limited.labels[row] for row in order],
-            quotas=limited.quotas,
-            costs=None if section.budget_tokens is None else tokens,
-            budget=section.budget_tokens,
-            include=section.include,
-            exclude=section.exclude,
-            closed=limited.closed,
-            grouped=_grouped(section),
-            caps={**caps_of(section.answers, traits, vectors.ids), **_in_order(limited.caps, order)},
-        )
+        size = len(given) if given is not None and section.budget_tokens is None else section.k
+        bounds = bounds_of(section, problem, vectors.ids, rows, traits, k=size, vulnerable=vulnerable)
         selection = solve(
             problem,
             bounds,
@@ -225,23 +206,13 @@ def choose(
     except SelectionError as error:
         raise SelectionError(in_words_of_the_recipe(str(error), section)) from error
     if section.vulnerable is not None:  # its groups are not the ones counted
+        by_row, _ = groups_of(section, rows, traits)
         counts = Counter(str(by_row[position[row_id]]) for row_id in selection.ids)
         named = sorted(set(by_row), key=lambda label: (label is not None, str(label)))
         selection = replace(selection, group_counts={str(label): counts[str(label)] for label in named})
     if set(section.groupings) & {*TRAITS}:  # there may be as many labels as rows
         selection = replace(selection, group_counts={name: n for name, n in selection.group_counts.items() if n})
     return Chosen(problem, bounds, selection)
-
-
-def _grouped(section: Select) -> str:
-    """The setting that limits the rows of a group, as `explain` calls it."""
-    if section.within is None:
-        return "quota" if section.quotas is not None or section.vulnerable is None else "vulnerable"
-    return "within" if section.vulnerable is None else "within and vulnerable"
-
-
-def _in_order(caps: CapsGiven, order: Sequence[int]) -> CapsGiven:
-    return {name: ([labels[row] for row in order], share) for name, (labels, share) in caps.items()}
 
 
 def _labels(section: Select, rows: pl.DataFrame, traits: pl.DataFrame) -> dict[str, str | None]:
@@ -252,65 +223,6 @@ def _labels(section: Select, rows: pl.DataFrame, traits: pl.DataFrame) -> dict[s
         return {}
     labels = grouped(rows, traits, section.groupings)[section.quotas.by]
     return dict(zip(rows["id"], labels.to_list(), strict=True))
-
-
-def groups_of(
-    section: Select, rows: pl.DataFrame, traits: pl.DataFrame | None
-) -> tuple[list[str | None], Mapping[str, tuple[int | None, int | None]]]:
-    """The group of each row of the pool, null for none, and label -> (min, max) of groups with a limit.
-
-    Args:
-        section: The recipe's `select`.
-        rows: The pool, in the columns of ROW_SCHEMA.
-        traits: Traits of the rows; needed for limits by one of `recipe.limits.TRAITS`.
-
-    Raises:
-        SelectionError: `quotas.groups` names a group that the pool does not have, or no set has the composition of
-            `within`.
-    """
-    from curator.selection.groups import composed, grouped, named, strata
-
-    if section.within is None:
-        labels = grouped(rows, traits, section.groupings)[section.groupings[0]].to_list()
-        return labels, quotas_of(section.quotas, {label for label in labels if label is not None})
-    assert section.k is not None  # `within` needs a size k
-    excluded, by = set(section.exclude), section.within.by
-    by_row = strata(rows, traits, by)
-    counts = composed(section.within, by_row, [row_id not in excluded for row_id in rows["id"]], section.k)
-    return [named(stratum, by) for stratum in by_row], {named(each, by): (n, n) for each, n in counts.items()}
-
-
-def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[str, tuple[int | None, int | None]]:
-    """Label -> (min, max) for every group of the pool that has a limit.
-
-    Raises:
-        SelectionError: `groups` names a group that the pool does not have.
-    """
-    if section is None:
-        return {}
-    unknown = sorted(set(section.groups) - labels)
-    if unknown:
-        raise SelectionError(
-            f"quotas.groups: no row of the pool has {section.by} {unknown[0]!r}; found: "
-            f"{', '.join(sorted(labels)) or 'none'}"
-        )
-    limits = {label: section.groups.get(label, section) for label in sorted(labels)}
-    pairs = {label: (quota.min, quota.max) for label, quota in limits.items()}
-    return {label: pair for label, pair in pairs.items() if pair != (None, None)}
-
-
-def caps_of(section: Answers | None, traits: pl.DataFrame | None, ids: Sequence[str]) -> CapsGiven:
-    """Name of the cap (`answer` or `opener`) -> the label of each of `ids`, and the largest share of a set for one
-    label.
-    """
-    if section is None:
-        return {}
-    assert traits is not None
-    openers = openers_of(traits.select("opener", "answer").iter_rows())
-    answer_of = dict(traits.select("id", "answer").iter_rows())
-    answers = [answer_of[row_id] for row_id in ids]
-    labels = {"answer": answers, "opener": [openers[answer] for answer in answers]}
-    return {name: (labels[name], share) for name, share in section.shares.items()}
 
 
 def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]] | None:

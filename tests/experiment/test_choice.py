@@ -229,7 +229,7 @@ def halving(world, monkeypatch, tmp_path, banked, *settings):
         handed.update(weights=weights)
         return world[2]
 
-    def confirm(run, folder, data, compared, sets, *, first, least):
+    def confirm(run, data, compared, sets, *, first, least):
         handed.update(compared=[each.name for each in compared], least=least, first=sets[first])
         raise KeyboardInterrupt
 
@@ -358,7 +358,9 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, mo
     assert all(rows in [set(each) for each in subsets["ids"]] for rows in observed)
     # With more seeds and another arm the choice is made again, but nothing that was tried for it is trained again.
     pieces = {file: file.stat().st_mtime_ns for name in ("bank", "pilot") for file in (root / name).rglob("done.json")}
-    again = build(recipe(*BANK, "verify.arms=[curated, random, low]", "verify.seeds=5"), root, until="select")["select"]
+    again = build(
+        recipe(*BANK, "verify.arms=[curated, random, low-similarity]", "verify.seeds=5"), root, until="select"
+    )["select"]
     assert not again.kept
     assert again.key != made["select"].key
     assert set(pl.read_parquet(folder / "chosen.parquet")["id"]) == ids

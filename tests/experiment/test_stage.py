@@ -18,7 +18,7 @@ from curator.experiment.plan import candidates
 from curator.forecast.estimate import estimates
 from curator.pipeline import build
 from curator.recipe.file import read
-from curator.report.stage import _timing, ran
+from curator.report.timing import ran, timing_of
 from curator.run import Run
 from curator.run import folder as runs
 from curator.run.files import load_frame
@@ -92,12 +92,12 @@ def test_the_report_tells_the_whole_pilot(full_run: Path) -> None:
 
 def test_models_of_an_earlier_pilot_are_not_counted(full_run: Path, tmp_path: Path) -> None:
     shutil.copytree(full_run, copied := tmp_path / "run")
-    now = ran(Run.open(copied)), _timing(Run.open(copied)).pilot
+    now = ran(Run.open(copied)), timing_of(Run.open(copied)).pilot
     for part in ("train", "answer"):
         shutil.copytree(copied / "pilot" / part / "before" / "w0-0", copied / "pilot" / part / "before" / "w99-0")
-    assert (ran(Run.open(copied)), _timing(Run.open(copied)).pilot) == now
+    assert (ran(Run.open(copied)), timing_of(Run.open(copied)).pilot) == now
     shutil.rmtree(copied / "pilot" / "train" / "before" / "w0-0")
-    assert now[1].models - _timing(Run.open(copied)).pilot.models == 1
+    assert now[1].models - timing_of(Run.open(copied)).pilot.models == 1
 
 
 def killed_in_the_pilot(root: str) -> None:

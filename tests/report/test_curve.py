@@ -20,7 +20,7 @@ from curator.keys.pieces import training_key
 from curator.recipe.training import Training
 from curator.report.markdown import markdown
 from curator.report.model import Report, read_report
-from curator.report.stage import ran
+from curator.report.timing import ran
 from curator.run import Run
 from curator.run.readers import report_file
 from curator.wording import percent

@@ -16,7 +16,8 @@ from curator.errors import RecipeError, SelectionError
 from curator.recipe.select import Select, rows_wanted
 from curator.records import Scores, Vectors
 from curator.run.files import load_arms
-from curator.selection.stage import caps_of, choose
+from curator.selection.bounds import caps_of
+from curator.selection.stage import choose
 from tests.selection.test_stage import Run, invoke
 from tests.small_run import recipe
 

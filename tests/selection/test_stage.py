@@ -21,10 +21,11 @@ from curator.recipe.select import Select, rows_wanted
 from curator.records import Scores, Vectors
 from curator.run.files import load_data, load_frame, load_scores, load_selection, load_vectors
 from curator.run.folder import read_json
+from curator.selection.bounds import quotas_of
 from curator.selection.outcome import quality
 from curator.selection.problem import prepare
 from curator.selection.solve import select
-from curator.selection.stage import choose, quotas_of
+from curator.selection.stage import choose
 from curator.wording import at_least
 from tests.small_run import QUICKSTART, SMALL, recipe
 
