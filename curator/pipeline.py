@@ -187,10 +187,8 @@ def _require_judges(run: Run, keys: Mapping[str, str], *, until: str, searches: 
 
 def _require_possible(run: Run, keys: Mapping[str, str]) -> None:
     """Checks before anything is embedded or trained that some set meets the recipe's limits."""
-    from curator.selection.bounds import require_possible
-
     if not kept(run.folder("select"), keys["select"]):
-        require_possible(run)
+        selection.require_possible(run)
 
 
 @contextmanager

@@ -279,7 +279,7 @@ def test_the_run_folder_is_named_in_its_room_and_by_a_stage_about_itself(file: s
 
 
 # Beside a stage.py: what passes a stage's own files to workers, adds to them, or writes those of the run folder itself.
-KNOW_THE_RUN_FOLDER = ("run/", "experiment/", "judge/rejudge.py", "pipeline.py", "keys/")
+KNOW_THE_RUN_FOLDER = ("run/", "experiment/", "judge/rejudge.py", "report/effort.py", "pipeline.py", "keys/")
 
 
 def test_another_stages_result_is_read_through_the_door(file: str) -> None:

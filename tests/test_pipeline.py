@@ -252,7 +252,8 @@ def test_a_second_build_on_a_busy_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("select.quotas={max: 1}", r"^select\.quotas: the maxima allow 12 rows, fewer than k"),
+        ("select.quotas={max: 1}", r"^select\.k: 20 is impossible because of quotas; lower k to at most \d"),
+        ("select.repeats={by: category, groups: {xx: 2}}", r"^select\.repeats\.groups\.xx: no row of the pool has"),
         ("select.include=[no-such-row]", r"^select\.include: no row with id 'no-such-row'"),
         ("select={k: 150, answers: {max_opener: 0.01}}", r"^select\.k: 150 is impossible because of select\.answers\."),
     ],

@@ -14,7 +14,7 @@ from curator.recipe.judge import Judges
 from curator.recipe.represent import names_of
 from curator.recipe.sweep import mix_of, name_at, settings_of
 from curator.recipe.verify import CURATED, FULL
-from curator.report.timing import timing_of
+from curator.report.effort import timing_of
 from curator.run import ArmSets, Run
 from curator.run.folder import write_json, write_text
 from curator.run.names import FIGURES, MARKDOWN, REPORT, WEBPAGE

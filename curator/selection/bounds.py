@@ -7,22 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from curator.errors import SelectionError
 from curator.recipe.limits import Answers, Quotas, openers_of
 from curator.recipe.select import Select
-from curator.run.names import DROPPED
-from curator.selection.groups import composed, grouped, named, stock_of, strata
+from curator.selection.groups import composed, grouped, named, strata
 from curator.selection.limits import limits
-from curator.selection.messages import in_words_of_the_recipe
 from curator.selection.vulnerable import Narrowed, narrowed
-from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.run import Run
     from curator.selection.caps import CapsGiven
     from curator.selection.limits import Limits
     from curator.selection.problem import Listed, Rows
@@ -33,38 +27,6 @@ class Ids(NamedTuple):
 
     ids: tuple[str, ...]
     rows: Rows
-
-
-def require_possible(run: Run) -> None:
-    """Checks, after stage `pool` and before hours of work, that some set meets the limits. Whether the share of
-    vulnerable rows does too is left to stage `select`, since a model tells which rows those are.
-
-    Raises:
-        SelectionError: None does; the message names the recipe's key.
-    """
-    section, data, traits = run.recipe.select, run.data(), run.traits()
-    rows, ids, k = data.pool.rows, data.pool.rows["id"], section.k
-    if k is not None and k > rows.height:
-        dropped = data.pool.dropped.height
-        raise SelectionError(
-            f"select.k: found {k:,}, but the pool has {these(rows.height, 'row', 'rows')} ({dropped:,} of "
-            f"{rows.height + dropped:,} were dropped, see {run.folder('pool') / DROPPED}); lower k to at most "
-            f"{rows.height:,}, or add sources"
-        )
-    if section.vulnerable is not None and k is not None and (unmet := section.vulnerable.unmet(rows.height, k)):
-        raise SelectionError(f"select.vulnerable: {unmet}")
-    if section.quotas is not None:
-        stock = stock_of(grouped(rows, traits, section.groupings)[section.quotas.by], ~ids.is_in(section.exclude))
-        for group, sentence in section.quotas.unmet(stock, k):
-            key = "select.quotas" if group is None else f"select.quotas.groups.{group}"
-            raise SelectionError(f"{key}: {sentence}")
-    order = ids.arg_sort()
-    pool = Ids(tuple(ids.gather(order)), order.to_numpy().astype(np.int64))
-    size = data.given.height if data.given is not None and section.budget_tokens is None else k
-    try:
-        bounds_of(section.model_copy(update={"vulnerable": None}), pool, ids.to_list(), rows, traits, k=size)
-    except SelectionError as error:
-        raise SelectionError(in_words_of_the_recipe(str(error), section)) from error
 
 
 def bounds_of(

@@ -15,7 +15,7 @@ from curator.recipe.represent import names_of
 from curator.recipe.select import Select
 from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED
 from curator.run import Run, Setting
-from curator.run.names import CHOSEN, FRONTIER, OPENED, OTHERS, REPEATS, STABILITY
+from curator.run.names import CHOSEN, DROPPED, FRONTIER, OPENED, OTHERS, REPEATS, STABILITY
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -54,6 +54,41 @@ class Pilot(Protocol):
     """A function that chooses by training, which this room does not do; `folder` is that of stage `select`."""
 
     def __call__(self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]) -> Choice: ...
+
+
+def require_possible(run: Run) -> None:
+    """Checks, after stage `pool` and before hours of work, that some set meets the limits. Whether the share of
+    vulnerable rows does too is left to stage `select`, since a model tells which rows those are.
+
+    Raises:
+        SelectionError: None does; the message names the recipe's key.
+    """
+    import numpy as np
+
+    from curator.selection.bounds import Ids, bounds_of
+    from curator.selection.messages import in_words_of_the_recipe
+    from curator.selection.repeats import labels_of, require_groups
+
+    section, data, traits = run.recipe.select, run.data(), run.traits()
+    rows, ids, k = data.pool.rows, data.pool.rows["id"], section.k
+    if k is not None and k > rows.height:
+        dropped = data.pool.dropped.height
+        raise SelectionError(
+            f"select.k: found {k:,}, but the pool has {these(rows.height, 'row', 'rows')} ({dropped:,} of "
+            f"{rows.height + dropped:,} were dropped, see {run.folder('pool') / DROPPED}); lower k to at most "
+            f"{rows.height:,}, or add sources"
+        )
+    if section.vulnerable is not None and k is not None and (unmet := section.vulnerable.unmet(rows.height, k)):
+        raise SelectionError(f"select.vulnerable: {unmet}")
+    if section.repeats is not None:
+        require_groups(section.repeats, labels_of(section.repeats.by, rows, run.traits))
+    order = ids.arg_sort()
+    pool = Ids(tuple(ids.gather(order)), order.to_numpy().astype(np.int64))
+    size = data.given.height if data.given is not None and section.budget_tokens is None else k
+    try:
+        bounds_of(section.model_copy(update={"vulnerable": None}), pool, ids.to_list(), rows, traits, k=size)
+    except SelectionError as error:
+        raise SelectionError(in_words_of_the_recipe(str(error), section)) from error
 
 
 def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from curator.experiment.plan import candidates
 from curator.forecast.estimate import estimates
 from curator.pipeline import build
 from curator.recipe.file import read
-from curator.report.timing import ran, timing_of
+from curator.report.effort import ran, timing_of
 from curator.run import Run
 from curator.run import folder as runs
 from curator.run.files import load_frame

@@ -18,9 +18,9 @@ from curator.judge.people import agreement, outcome_counts
 from curator.judge.stage import deciding_verdicts
 from curator.keys.pieces import training_key
 from curator.recipe.training import Training
+from curator.report.effort import ran
 from curator.report.markdown import markdown
 from curator.report.model import Report, read_report
-from curator.report.timing import ran
 from curator.run import Run
 from curator.run.readers import report_file
 from curator.wording import percent

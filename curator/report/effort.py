@@ -1,4 +1,4 @@
-"""What differs from run to run of one recipe: seconds, memory, machine, and which node made which pieces."""
+"""What a run took: seconds, memory, machine, and which node made which pieces. Two runs of one recipe differ here."""
 
 from __future__ import annotations
 
