@@ -86,13 +86,13 @@ def ran(run: Run) -> Engine:
     )
 
 
-def _spent(trained: Sequence[Mapping[str, Any]]) -> Spent | None:
+def _spent(trained: Sequence[Mapping[str, float]]) -> Spent | None:
     from curator.report.material import Spent
 
     if not trained:
         return None
     tokens, seconds = (sum(record[name] for record in trained) for name in ("tokens", "seconds"))
-    return Spent(models=len(trained), tokens=tokens, seconds=seconds)
+    return Spent(models=len(trained), tokens=int(tokens), seconds=seconds)
 
 
 def _places(run: Run) -> Iterator[dict[str, Any]]:

@@ -44,9 +44,9 @@ def test_an_arm_of_the_users_own_may_have_the_name_of_a_candidate(monkeypatch, t
     taken = []
     monkeypatch.setattr("curator.experiment.grid.experiment_of", experiment_of)
     monkeypatch.setattr("curator.experiment.grid.runner_of", lambda run: None)
-    run, sets = SimpleNamespace(progress_of=lambda stage: None), {"w0": ("a",)}
+    run, sets = SimpleNamespace(root=tmp_path, progress_of=lambda stage: None), {"w0": ("a",)}
     with pytest.raises(Stopped):
-        tried(run, Gathered({"w0": ("mine",)}), tmp_path, sets, ["w0"], seeds=1, tasks=["list"], first="w0", seed=0)
+        tried(run, Gathered({"w0": ("mine",)}), "pilot", sets, ["w0"], seeds=1, tasks=["list"], first="w0", seed=0)
     assert taken == [(Gathered({}), {("w0", 0): ("a",)})]
 
 

@@ -240,7 +240,8 @@ def test_what_check_refuses_a_run_refuses_too(name: str, tmp_path: Path) -> None
     from curator.recipe.file import parse
 
     with pytest.raises(CuratorError):
-        build(parse(ALONE[name][0]), tmp_path / "run", until="pool")
+        build(parse(ALONE[name][0]), tmp_path / "run", until="represent")
+    assert not (tmp_path / "run" / "2-represent").exists()
 
 
 def test_all_problems_are_named_at_once_in_the_order_of_the_file() -> None:
