@@ -9,7 +9,7 @@ curated set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -182,7 +182,7 @@ def leaning(start: Chosen, section: Select, score: Column) -> tuple[float, Ids]:
         start: The pool, the limits on a set, and the set that covers best.
         score: `(n,)` standardised; lower is better.
     """
-    problem = replace(start.problem, z=score)
+    problem = start.problem.scored(score)
     term = coverage_term(section.objective, problem, section.parameters)
     none, seed = np.zeros(len(score)), start.selection.seed
     usual = random_mean(term, none, start.bounds, np.random.default_rng(seed))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -195,7 +194,4 @@ def labels_of(problem: Problem, rows: pl.DataFrame, traits: pl.DataFrame) -> dic
 
 def even(problem: Problem) -> Problem:
     """The pool with equal row weights, which log-det requires."""
-    if (problem.weight == 1.0).all():
-        return problem
-    mass = np.bincount(problem.copy_of, minlength=len(problem.vectors)).astype(np.float64)
-    return replace(problem, weight=np.ones(len(problem.ids)), mass=mass)
+    return problem if (problem.weight == 1.0).all() else problem.weighted(np.ones(len(problem.ids)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -88,6 +88,20 @@ class Problem:
     def columns(self) -> Columns:
         """The graph by column."""
         return _columns(self.graph)
+
+    def scored(self, z: Column) -> Problem:
+        """The pool with another standardised score, `(n,)`; what was found of its neighbours is kept."""
+        return self._knowing(replace(self, z=z))
+
+    def weighted(self, weight: Column) -> Problem:
+        """The pool with other row weights, `(n,)` >= 0; what was found of its neighbours is kept."""
+        mass = np.bincount(self.copy_of, weights=weight, minlength=len(self.vectors)).astype(np.float64)
+        return self._knowing(replace(self, weight=weight, mass=mass))
+
+    def _knowing(self, other: Problem) -> Problem:
+        # Cached properties depend on vectors, neighbours and seed alone; `replace` would compute them again.
+        vars(other).update({name: value for name, value in vars(self).items() if name not in vars(other)})
+        return other
 
     @cached_property
     def _covered(self) -> dict[bytes, tuple[Rows, Column]]:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 import curator
 from curator.errors import SelectionError
 from curator.recipe.select import OBJECTIVES
-from curator.selection.solve import select
+from curator.selection.limits import limits
+from curator.selection.problem import prepare, standardise
+from curator.selection.solve import select, solve
 from tests.selection.selection_twins import facility, feasible, plain_greedy, standard, unit_rows
 
 CASES = settings(max_examples=80, deadline=None)
@@ -302,3 +304,16 @@ def test_where_every_row_is_chosen_rounding_makes_no_share_of_the_gain(seed):
     found = select(x, np.random.default_rng(seed).standard_normal(9), 9, weight=0.3)
     assert found.bound == pytest.approx(found.value)
     assert found.relative_gap is None
+
+
+def test_another_score_and_other_weights_choose_as_a_pool_made_with_them_and_find_no_neighbours_again(monkeypatch):
+    x, random = unit_rows(5, 40, copies=8), np.random.default_rng(5)
+    score, w = random.standard_normal(40), random.integers(1, 4, 40).astype(float)
+    problem, wanted = prepare(x, np.zeros(40), neighbours=6), prepare(x, score, neighbours=6, row_weights=w)
+    expected = solve(wanted, limits(wanted, 7), weight=0.5)
+    solve(problem, limits(problem, 7), weight=0.5)
+    monkeypatch.setattr("curator.selection.problem.graph", None)
+    again = problem.scored(standardise(score)[0]).weighted(w)
+    found = solve(again, limits(again, 7), weight=0.5)
+    assert again.graph is problem.graph
+    assert (found.ids, found.value, found.bound) == (expected.ids, expected.value, expected.bound)
