@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.rejudge import NEEDED, judges_of, revision_of, stored_judges
-from curator.judge.resources import ready, verdicts_on
+from curator.judge.resources import ready, verdicts_on, version_of
 from curator.recipe.judge import Judge
 from curator.recipe.package import path_of
 from curator.recipe.sweep import mix_of
@@ -98,7 +98,8 @@ class Judged:
     """One judge's verdicts on labelled answers.
 
     Attributes:
-        section: The judge's settings, with the exact revision of its model; null for a column of the labels' file.
+        section: The judge's settings, with the version of its model (see `resources.version_of`) as its revision; null
+            for a column of the labels' file.
         flags: Whether it gives the outcome, null if it gives no verdict; in the order of the labels.
         unseen: Number of answers that it was fitted to, whose verdicts here come from cross-validation.
     """
@@ -190,6 +191,7 @@ def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.Dat
     new = [question for pair, question in zip(pairs, questions, strict=True) if pair not in held]
     given_now = iter(verdicts_on(section, new))
     verdicts = [held[pair] if pair in held else next(given_now) for pair in pairs]
+    section = section.model_copy(update={"revision": version_of(section)})
     return Judged(section.name, section, says(verdicts, labels.outcome), sum(pair in held for pair in pairs))
 
 

@@ -210,7 +210,7 @@ def stored_judges(run: Run) -> dict[str, tuple[Judge, Path]]:
 
 
 def revision_of(run: Run, name: str) -> str | None:
-    """The exact revision of the model that gave the stored verdicts of a judge; null for a judge without one."""
+    """The version of the model that gave the stored verdicts of a judge; see `resources.version_of`."""
     done = finished(run.folder("judge") / ADDED / name)
     if stored_judges(run)[name][1].parent.parent.name == ADDED and done is not None:
         revision: str | None = done["record"]["revision"]

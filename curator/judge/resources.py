@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.keys.pieces import embedder_of
+from curator.provenance import folder_identity
 from curator.recipe.judge import Judge
-from curator.run.folder import read_json, write_json
+from curator.run.folder import key_of, read_json, write_json
 
 if TYPE_CHECKING:
     from curator.judge.embedding import Embed
@@ -58,6 +60,20 @@ def resolved(section: Judge) -> Judge:
 
     exact = resolve_revision(section.model, section.revision, f"{_KEY}.{section.kind}")
     return section.model_copy(update={"revision": exact})
+
+
+def version_of(section: Judge) -> str | None:
+    """What tells one version of a judge's model from another: its exact revision on the Hub; for a fitted head and a
+    model in a folder, `files:` and a hash of the files (with those of a head's embedder in a folder); null for a judge
+    without a model.
+
+    Args:
+        section: The section as from `resolved`.
+    """
+    places = [place for place in (section.folder, embedder_of(section.embedding)) if place is not None]
+    files = [identity for identity in map(folder_identity, places) if identity is not None]
+    # Without the time of change of large files, which a copy of the folder does not keep.
+    return f"files:{key_of([entry[:3] for identity in files for entry in identity])}" if files else section.revision
 
 
 def ready(section: Judge, *, key: bool = True) -> Judge:

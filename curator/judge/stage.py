@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.judge.resources import read_cost, resolved, resources, total_cost, write_cost
+from curator.judge.resources import read_cost, resolved, resources, total_cost, version_of, write_cost
 from curator.keys.pieces import embedder_of, verdicts_key
 from curator.provenance import packages
 from curator.recipe.judge import Judge, Marks
@@ -122,8 +122,8 @@ def verdicts_of(
     *,
     marks: Marks,
 ) -> tuple[pl.DataFrame, str | None, Mapping[str, int]]:
-    """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, its model's exact revision,
-    and what it has cost. Its verdicts are stored below `stage`, under a key of its own settings.
+    """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, its model's version (see
+    `version_of`), and what it has cost. Its verdicts are stored below `stage`, under a key of its own settings.
 
     Args:
         marks: Marks of reasoning, which the judge does not read.
@@ -152,4 +152,4 @@ def verdicts_of(
         import torch
 
         torch.cuda.empty_cache()  # the next models may belong to other processes
-    return verdict_frame(probes, section.name, verdicts), section.revision, cost.counts()
+    return verdict_frame(probes, section.name, verdicts), version_of(section), cost.counts()

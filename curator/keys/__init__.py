@@ -42,7 +42,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "select": 11,
     "train": 6,
     "answer": 3,
-    "judge": 5,
+    "judge": 6,
     "report": 17,
     "publish": 9,
 }

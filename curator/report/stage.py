@@ -228,7 +228,7 @@ def _composed(run: Run, scores: Scores, vectors: Vectors) -> list[Composition]:
 
 
 def _as_resolved(run: Run) -> Judges:
-    """The recipe's judges, with the revision that each guard model resolved to."""
+    """The recipe's judges, with the version of each judge's model."""
     judges, revisions = run.recipe.judges, run.record("judge")["revisions"]
     panel = [judge.model_copy(update={"revision": revisions[judge.name]}) for judge in judges.panel]
     return judges.model_copy(update={"panel": panel})

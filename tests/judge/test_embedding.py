@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, 
 from curator.judge.endpoint import Cost
 from curator.judge.kinds import make_judge
 from curator.judge.people import read_labels
-from curator.judge.resources import resources
+from curator.judge.resources import resources, version_of
 from curator.recipe.judge import Judge
 from curator.represent import chunks, vectors
 from curator.represent.encoder import Encoded
@@ -85,6 +86,16 @@ def test_a_head_is_fitted_stored_and_judges(labels, fitted):
     assert harmful[0].score > 0.5 > harmful[1].score
     always = make_judge(Judge(name="e", embedding=str(folder), threshold=0.0), means(embed=toy))
     assert [one.refused for one in always([asked(answers[1])])] == [True]
+
+
+def test_another_head_in_the_same_folder_is_another_version(fitted, tmp_path):
+    section = Judge(name="e", embedding=str(shutil.copytree(fitted[3], tmp_path / "head")))
+    version = version_of(section)
+    assert version == version_of(Judge(name="e", embedding=str(fitted[3])))
+    (tmp_path / "head" / "head.json").write_text((tmp_path / "head" / "head.json").read_text().replace("e", "e ", 1))
+    assert version_of(section) not in (version, None)
+    assert version_of(Judge(name="g", guard="owner/guard", revision="main", convention="qwen3guard")) == "main"
+    assert version_of(Judge(name="p", refusal="phrases")) is None
 
 
 def test_fitting_again_gives_the_same_numbers(labels, fitted, tmp_path):

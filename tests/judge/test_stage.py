@@ -103,12 +103,23 @@ def test_a_guard_in_a_folder_is_asked_again_when_its_files_change(answered: Path
         return set((answered / "7-judge" / "panel" / "guard").glob("*/*.parquet"))
 
     made = build(recipe(panel), answered, until="judge")
-    assert made["judge"].record["revisions"] == {"exact": None, "guard": None}
+    version = made["judge"].record["revisions"]["guard"]
+    assert version.startswith("files:")
+    assert made["judge"].record["revisions"]["exact"] is None
     first = parts()
     assert build(recipe(panel), answered, until="judge")["judge"].kept
     fakes.save(tmp_path / "guard", "qwen", template="chatml", seed=1)
-    assert not build(recipe(panel), answered, until="judge")["judge"].kept
+    again = build(recipe(panel), answered, until="judge")["judge"]
+    assert not again.kept
+    assert again.record["revisions"]["guard"] not in (version, None)
     assert first < parts()
+    # Measured by itself it is the same version, wherever its folder lies.
+    (tmp_path / "sheet.csv").write_text("prompt,answer,harmful\nask,tell,yes\nbeg,no,no\n")
+    labels = read_labels(tmp_path / "sheet.csv", outcome="harmful", label="harmful")
+    moved = shutil.copytree(guard, tmp_path / "moved")
+    (judged,), _ = judge_labels(labels, [own.replace(str(guard), str(moved))], None)
+    assert judged.section is not None
+    assert judged.section.revision == again.record["revisions"]["guard"]
     assert {path.parent for path in first}.isdisjoint(path.parent for path in parts() - first)
     assert set(verdicts(answered, "guard")["outcome"]) <= {"unscored", "degenerate"}
 
