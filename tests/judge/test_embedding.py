@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from curator.judge.endpoint import Cost
 from curator.judge.kinds import make_judge
 from curator.judge.people import read_labels
 from curator.judge.resources import resources, version_of
+from curator.provenance import WHOLE
 from curator.recipe.judge import Judge
 from curator.represent import chunks, vectors
 from curator.represent.encoder import Encoded
@@ -94,6 +96,11 @@ def test_another_head_in_the_same_folder_is_another_version(fitted, tmp_path):
     assert version == version_of(Judge(name="e", embedding=str(fitted[3])))
     (tmp_path / "head" / "head.json").write_text((tmp_path / "head" / "head.json").read_text().replace("e", "e ", 1))
     assert version_of(section) not in (version, None)
+    with open(tmp_path / "head" / "large.bin", "wb") as handle:  # of a large file the time of change is known too
+        handle.truncate(WHOLE + 2**20)
+    large = version_of(section)
+    os.utime(tmp_path / "head" / "large.bin", (1, 1))
+    assert version_of(section) == large
     assert version_of(Judge(name="g", guard="owner/guard", revision="main", convention="qwen3guard")) == "main"
     assert version_of(Judge(name="p", refusal="phrases")) is None
 
