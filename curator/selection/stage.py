@@ -81,7 +81,7 @@ def require_possible(run: Run) -> None:
     if section.vulnerable is not None and k is not None and (unmet := section.vulnerable.unmet(rows.height, k)):
         raise SelectionError(f"select.vulnerable: {unmet}")
     if section.repeats is not None:
-        require_groups(section.repeats, labels_of(section.repeats.by, rows, run.traits))
+        require_groups(section.repeats, labels_of(section.repeats.by, rows, lambda: traits))
     order = ids.arg_sort()
     pool = Ids(tuple(ids.gather(order)), order.to_numpy().astype(np.int64))
     size = data.given.height if data.given is not None and section.budget_tokens is None else k
