@@ -36,6 +36,7 @@ def test_all_recipes_are_found() -> None:
         "smollm2-bank.yaml",
         "smollm2-choice.yaml",
         "smollm2-contrast.yaml",
+        "smollm2-floor.yaml",
         "smollm2-similar.yaml",
         "smollm2-study.yaml",
         "smollm2.yaml",
