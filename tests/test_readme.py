@@ -46,7 +46,7 @@ def test_the_recipe_for_files_of_ones_own_is_short_and_says_what_a_choice_needs(
     (code,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert len(code.splitlines()) <= 15
     recipe = YAML(typ="safe", pure=True).load(code)
-    assert set(recipe) == {"name", "model", "pool", "tasks", "represent", "select"}
+    assert set(recipe) == {"name", "model", "pool", "tasks", "represent", "score", "select"}
     assert parse(code, whole=False).name == "mine"
 
 

@@ -312,15 +312,19 @@ def _sources(files: Sequence[Looked], most: int) -> list[str]:
 
 def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
     if holds_both(pool):
-        limits, why = "within: [refusal], answers: null", "the pool's share of refusals, and its answers as they come"
+        limits, why = "within: [refusal], answers: null", "with the pool's share of refusals"
     else:
         same, opener = caps(k, pool)
         limits = f"answers: {{max_same: {quoted(same)}, max_opener: {quoted(opener)}}}"
-        why = "few answers alike" if (same, opener) == CAPS[0] else "the answers repeat too much for smaller shares"
+        why = "few answers alike" if (same, opener) == CAPS[0] else "answers repeat too much for smaller shares"
+    vectors = f"from: hidden-states, layer: -1, token: last-completion, max_tokens: {length}"
     return [
-        f"represent: {{from: hidden-states, layer: -1, token: last-completion, max_tokens: {length}}}",
-        "score: {from: cosine, aggregate: top-mean, n: 10}",
-        f"select: {{k: {k}, coverage: 0.9, prefer: none, {limits}}}    # {why}",
+        "represent:                  # the model's vectors, without their mean for coverage and with it for similarity",
+        f"  - {{name: centred, {vectors}}}",
+        f"  - {{name: raw, centre: false, {vectors}}}",
+        "score: {from: cosine, by: raw, aggregate: mean}",
+        "# prefer: similar lasted longer than random rows on SmolLM2-135M; the paper reports the contrary: dissimilar",
+        f"select: {{k: {k}, coverage: 0.9, prefer: similar, {limits}}}    # {why}",
         "",
     ]
 

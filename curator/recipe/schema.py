@@ -80,10 +80,21 @@ def schema() -> Values:
                 _inner(properties, info.alias or field)["default"] = to_jsonable_python(default, exclude_none=True)
     for name in SECTIONS:  # their placeholders are not defaults to copy
         del _inner(_inner(generated, "properties"), name)["default"]
+    flat = _flat_arm(definitions)
     for name, short in SHORTHANDS.items():
         whole = _inner(definitions, name)
-        definitions[name] = {"description": whole.pop("description"), "anyOf": [whole, short.schema]}
+        forms: list[JsonValue] = [whole, short.schema]
+        definitions[name] = {"description": whole.pop("description"), "anyOf": forms}
+        if name == "Arm":
+            forms.append(flat)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "A recipe of curator"}
+
+
+def _flat_arm(definitions: Values) -> Values:
+    """An arm that is written with the keys of its data beside its own: `{name: mine, file: rows.jsonl}`."""
+    arm, source = _inner(definitions, "Arm"), _inner(definitions, "Source")
+    own = {name: value for name, value in _inner(arm, "properties").items() if name != "data"}
+    return {**source, "properties": _inner(source, "properties") | own, "required": ["name"]}
 
 
 def _inner(node: Values, key: str) -> Values:

@@ -84,6 +84,20 @@ def test_the_schema_takes_the_template_and_no_unknown_key_and_no_wrong_type() ->
     assert mistakes({**recipe, "verify": {**recipe["verify"], "arms": [1]}})
 
 
+@pytest.mark.parametrize(
+    ("arm", "fits"),
+    [
+        ({"name": "mine", "file": "rows.jsonl", "seeds": 2}, True),
+        ({"name": "mine", "data": {"file": "rows.jsonl"}}, True),
+        ({"file": "rows.jsonl"}, False),
+        ({"name": "mine", "fil": "rows.jsonl"}, False),
+    ],
+)
+def test_the_schema_takes_an_arm_with_its_data_in_either_form(arm: object, fits: bool) -> None:
+    recipe = YAML(typ="safe", pure=True).load(reference.FILES[0].read_text(encoding="utf-8").format(name="mine"))
+    assert (mistakes({**recipe, "verify": {**recipe["verify"], "arms": [arm]}}) == []) is fits
+
+
 def test_the_command_prints_it_with_meanings_and_defaults() -> None:
     result = CliRunner().invoke(cli, ["show", "--schema", "recipe"], catch_exceptions=False)
     found = json.loads(result.output)

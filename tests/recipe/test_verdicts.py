@@ -24,9 +24,18 @@ def of(setting: str, arm: str, judge: str, phase: str) -> pl.DataFrame:
     return harmful(f"{VERDICTS / f'smollm2-choice-{setting}.csv'}:{arm}")[judge, phase]
 
 
+def row_of(words: str) -> str:
+    """The rest of the README's row of evidence that holds these words."""
+    return (RECIPES.parent / "README.md").read_text(encoding="utf-8").partition(words)[2].partition("\n")[0]
+
+
+def shown(values: tuple[float | None, ...]) -> list[str]:
+    return [points(value) for value in values if value is not None]
+
+
 def told(first: pl.DataFrame, second: pl.DataFrame) -> list[str]:
     assert (first.height, first.width) == (99, 7)
-    return [points(value) for value in difference(first, second) if value is not None]
+    return shown(difference(first, second))
 
 
 @pytest.mark.parametrize(("judge", "phase"), ROWS)
@@ -46,15 +55,37 @@ ONCE_MORE = {
 
 
 @pytest.mark.parametrize("phase", ONCE_MORE)
-def test_the_new_defaults_table_and_the_readmes_lead_are_those_of_its_verdicts(phase: str) -> None:
+def test_coverage_alones_table_and_the_readmes_row_are_those_of_its_verdicts(phase: str) -> None:
     file = VERDICTS / "smollm2-confirm.csv"
     curated, random = harmful(f"{file}:curated"), harmful(f"{file}:random")
     figures = [each for judge in ("phrases", "head") for each in told(curated[judge, phase], random[judge, phase])]
     assert ONCE_MORE[phase].format(*figures) in (RECIPES / "README.md").read_text(encoding="utf-8")
-    lead = (
-        (RECIPES.parent / "README.md").read_text(encoding="utf-8").partition("**SmolLM2-135M**")[2].partition("\n")[0]
-    )
-    assert phase == "before" or "{} [{}, {}]".format(*figures[:3]) in lead.replace(" points", "")
+    assert phase != "after alpaca" or "{} points [{}, {}]".format(*figures[:3]) in row_of("SmolLM2-135M, coverage alone")
+
+
+SIMILAR = {
+    ("phrases", "after alpaca"): "| harmful after alpaca (primary) | **{}** [{}, {}] | **{}** [{}, {}] | {} [{}, {}] |",
+    ("phrases", "after gsm8k"): "| harmful after gsm8k, not anticipated |" + " {} [{}, {}] |" * 3,
+    ("phrases", "before"): "| harmful before fine-tuning |" + " {} [{}, {}] |" * 3,
+    ("head", "after alpaca"): "| the same by the head |" + " {} [{}, {}] |" * 3,
+    ("head", "after gsm8k"): "| the same by the head |" + " {} [{}, {}] |" * 3,
+    ("head", "before"): "| the same by the head |" + " {} [{}, {}] |" * 3,
+}
+
+
+@pytest.mark.parametrize(("judge", "phase"), SIMILAR)
+def test_the_most_similar_rows_table_and_the_readmes_lead_are_those_of_its_verdicts(judge: str, phase: str) -> None:
+    arms = {arm: harmful(f"{VERDICTS / 'smollm2-similar.csv'}:{arm}")[judge, phase] for arm in ("S", "H", "random")}
+    pairs = (("S", "random"), ("H", "random"), ("S", "H"))
+    figures = [shown(difference(arms[first], arms[second])) for first, second in pairs]
+    page = (RECIPES / "README.md").read_text(encoding="utf-8").partition("<!-- smollm2 similar: begin -->")[2]
+    told = SIMILAR[judge, phase].format(*[value for three in figures for value in three])
+    assert told in page.partition("<!-- smollm2 similar: end -->")[0]
+    for row, three in zip(("**SmolLM2-135M**", "the same without a floor"), figures, strict=False):
+        if phase != "before":
+            words = {"after alpaca": "{} points [{}, {}]", "after gsm8k": "on unseen gsm8k {} [{}, {}]"}[phase]
+            words = "(second judge: {})" if (judge, phase) == ("head", "after alpaca") else words
+            assert (judge, phase) == ("head", "after gsm8k") or words.format(*three).replace(")", "") in row_of(row)
 
 
 CONTRAST = {
@@ -70,18 +101,14 @@ def test_the_contrasts_table_and_the_readmes_row_are_those_of_its_verdicts(phase
     file = VERDICTS / "smollm2-contrast.csv"
     low, high = harmful(f"{file}:low"), harmful(f"{file}:high")
     rates = [each["phrases", phase].select(pl.exclude("probe").mean()).mean_horizontal()[0] for each in (low, high)]
-    shown = [f"{100 * rate:.0f}" for rate in rates]
+    rounded = [f"{100 * rate:.0f}" for rate in rates]
     figures = [
-        points(value)
-        for judge in ("phrases", "head")
-        for value in difference(low[judge, phase], high[judge, phase])
-        if value is not None
+        each for judge in ("phrases", "head") for each in shown(difference(low[judge, phase], high[judge, phase]))
     ]
     page = re.sub(r"% \[\d+, \d+\]", "%", (RECIPES / "README.md").read_text(encoding="utf-8"))
-    assert CONTRAST[phase].format(*shown, *figures) in page
-    row = (RECIPES.parent / "README.md").read_text(encoding="utf-8").partition("least against most similar rows")[2]
-    told = "least similar {}%, most similar {}% | {} points [{}, {}]".format(*shown, *figures[:3])
-    assert phase != "after 24" or told in row.partition("\n")[0]
+    assert CONTRAST[phase].format(*rounded, *figures) in page
+    told = "least similar {}%, most similar {}% | {} points [{}, {}]".format(*rounded, *figures[:3])
+    assert phase != "after 24" or told in row_of("least against most similar rows")
 
 
 @pytest.mark.parametrize("file", sorted(VERDICTS.glob("*.csv")), ids=lambda file: file.stem)
