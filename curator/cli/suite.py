@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.cli.build import opening, set_option
-from curator.wording import these
+from curator.wording import these, visible
 
 if TYPE_CHECKING:
     from curator.cli.progress import Terminal
@@ -29,7 +29,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
 
     A recipe runs once for each size and each task that its `suite` section names. Models that several runs need are
     trained once, and work that an earlier call finished is kept. A run that fails does not stop the others; the exit
-    code is then 2, or 1 if the cause is a bug in curator.
+    code is then 2, or 1 if the cause is a bug in curator. Problems that `check` finds are told before the first run.
     """
     root = out or Path("outputs") / folder.resolve().name
     if planned:
@@ -37,6 +37,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
         return 0
     if as_json:
         raise click.UsageError("--json needs --plan; add it. The results of a suite are in its suite.json.")
+    _tell_problems(folder, root, settings, only)
     from curator.cli.progress import Terminal
     from curator.suite import run_suite
 
@@ -58,6 +59,18 @@ def suite(  # noqa: PLR0917 - click hands options by name
     if any(outcome.bug for outcome in failed):
         return 1
     return 2 if failed else 0
+
+
+def _tell_problems(folder: Path, root: Path, settings: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Prints what stops recipes. The others run; these are tried in their turn, since by then they may be right."""
+    from curator.suite.run import problems
+
+    listed = problems(folder, root, settings, only)
+    if listed:
+        count = these(len(listed), "recipe", "recipes")
+        click.echo(f"{count} with problems; unless corrected, these fail in their turn:", err=True)
+        for sentence in (sentence for told in listed.values() for sentence in told):
+            click.echo(f"  {visible(sentence)}", err=True)
 
 
 def _print_plan(folder: Path, root: Path, settings: tuple[str, ...], only: tuple[str, ...], as_json: bool) -> None:

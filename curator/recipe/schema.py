@@ -93,8 +93,8 @@ def schema() -> Values:
 def _flat_arm(definitions: Values) -> Values:
     """An arm that is written with the keys of its data beside its own: `{name: mine, file: rows.jsonl}`."""
     arm, source = _inner(definitions, "Arm"), _inner(definitions, "Source")
-    own = {name: value for name, value in _inner(arm, "properties").items() if name != "data"}
-    return {**source, "properties": _inner(source, "properties") | own, "required": ["name"]}
+    keys = {name: value for name, value in _inner(arm, "properties").items() if name != "data"}
+    return {**source, "properties": _inner(source, "properties") | keys, "required": ["name"]}
 
 
 def _inner(node: Values, key: str) -> Values:

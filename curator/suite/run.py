@@ -15,9 +15,10 @@ from typing import Literal
 from pydantic import ValidationError
 
 from curator.errors import CuratorError, RecipeError, RunError, first_line, machine_fault
+from curator.forecast.problems import examine
 from curator.pipeline import build
 from curator.recipe import Recipe
-from curator.recipe.file import read, refusal
+from curator.recipe.file import open_file, read, refusal
 from curator.run import STAGES, Progress, require
 from curator.run.folder import opened, write_text
 from curator.run.readers import recipe_file
@@ -99,6 +100,37 @@ def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
             except ValidationError as error:
                 raise refusal(error, f"{file} (k {k}, task {task.name})") from None
             yield Variant(name, file.stem, expanded, task.name, k)
+
+
+def problems(
+    folder: Path, root: Path, settings: Sequence[str] = (), only: Sequence[str] = (), base: Path = Path(".")
+) -> dict[str, tuple[str, ...]]:
+    """File of a recipe -> its problems, as `curator check` lists them, so that they are known before the first run and
+    not when it is the recipe's turn. Left out are recipes without problems, and those whose runs are all finished.
+
+    Args:
+        folder, settings, only: As in `variants`.
+        root: The suite's folder.
+        base: Folder that relative paths of sources start from.
+
+    Raises:
+        RecipeError: See `variants`.
+    """
+    unfinished = [each for each in variants(folder, settings, only) if standing(each, root).status != "done"]
+    listed = {}
+    for source in dict.fromkeys(each.source for each in unfinished):
+        file = folder / f"{source}.yaml"
+        try:
+            sentences = examine(open_file(file, settings), base).problems
+        except CuratorError as error:
+            sentences = (str(error),)
+        # A recipe that is good by itself may have a run of the same name as another's.
+        sentences = sentences or tuple(
+            each.problem for each in unfinished if each.source == source and each.problem is not None
+        )
+        if sentences:
+            listed[str(file)] = sentences
+    return listed
 
 
 class BugError(CuratorError):
