@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from curator.experiment.plan import Plan, plan
 from curator.forecast import bank, curve, scores
 from curator.forecast.cards import card, gpu_count, gpu_in_words, too_large
-from curator.forecast.lengths import SIGNS, with_lengths
+from curator.forecast.lengths import SIGNS, left_out, with_lengths
 from curator.forecast.measured import Measured, measured
 from curator.forecast.power import (
     GateChance,
@@ -132,8 +132,8 @@ def estimates(
 
 
 def shortages(recipe: Recipe, root: Path, lengths: Mapping[str, pl.Series] | None = None) -> tuple[str, ...]:
-    """Sentences about seeds and time budgets of a recipe that are too few and too short; arguments as in
-    `estimates`.
+    """Sentences about seeds, time budgets and limits of a recipe that are too few, too short and too low; arguments as
+    in `estimates`.
     """
     known = with_lengths(_known(recipe, root), lengths or {}, recipe)
     sentences: list[str | None] = []
@@ -141,7 +141,7 @@ def shortages(recipe: Recipe, root: Path, lengths: Mapping[str, pl.Series] | Non
         size = model_size(recipe.model.id, recipe.model.revision)
         sentences.append(bank.short(recipe, lambda each: _seconds_beside(each, known, size)))
     if not recipe.lacks:
-        sentences.append(few_seeds(recipe, known))
+        sentences += [few_seeds(recipe, known), *left_out(recipe, known)]
     return tuple(sentence for sentence in sentences if sentence is not None)
 
 

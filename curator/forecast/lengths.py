@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from curator.experiment.plan import Tally
 from curator.forecast.measured import Measured, section_of
 from curator.recipe import Recipe
+from curator.wording import percent, these
 
 if TYPE_CHECKING:
     import polars as pl
+
+LONG = 0.1
+"""Share of rows that a training leaves out as too long, above which it is reported."""
+
+_TRAINED = {
+    "pool": "the pool",
+    "keep": "verify.keep",
+    "arm": "the arm",
+    "train": "the task",
+    "regime": "the attack on the task",
+    "defence": "the defence of the task",
+}
+"""First word of a role whose rows are trained on -> what these rows are called."""
 
 SIGNS = 3.5
 """Characters per token, a little fewer than in English."""
@@ -63,3 +77,20 @@ def with_lengths(known: Measured, rows: Mapping[str, pl.Series], recipe: Recipe)
         if role not in tallies:
             tallies[role] = replace(Tally.of(tokens, section_of(recipe, role)), counted=False)
     return replace(known, tallies=tallies)
+
+
+def left_out(recipe: Recipe, known: Measured) -> Iterator[str]:
+    """A sentence for each kind of rows of which trainings leave out many, because they are too long."""
+    for role, tally in known.tallies.items():
+        part, _, name = role.partition(" ")
+        longer, section = tally.rows - tally.kept, section_of(recipe, role)
+        if part not in _TRAINED or longer <= LONG * tally.rows:
+            continue
+        key = "align" if section is recipe.verify.align else "finetune"
+        where = f"{_TRAINED[part]} {name!r}" if name else _TRAINED[part]
+        about, rows = "" if tally.counted else "about ", these(tally.rows, "row", "rows")
+        yield (
+            f"verify.{key}.max_tokens: trainings leave out {about}{longer:,} of {rows} of {where} "
+            f"({percent(longer / tally.rows)}), longer than {section.max_tokens:,} tokens; raise it, unless the shorter "
+            "rows will do"
+        )

@@ -329,6 +329,27 @@ def test_seeds_that_show_only_large_differences_are_told_with_the_number_that_sh
     assert shortages(read(QUICKSTART), NOTHING) == ()
 
 
+def test_rows_that_no_training_reads_are_told_with_the_limit_that_leaves_them_out() -> None:
+    long, roles = pl.Series([70] * 8 + [700] * 2), ("pool", "keep", "train list", "test list", "harmful")
+    enough = recipe("verify.seeds=24", "verify.finetune.max_tokens=100", "verify.align.max_tokens=100")
+    sentences = shortages(enough, NOTHING, dict.fromkeys(roles, long))
+    assert [sentence.partition(";")[0] for sentence in sentences] == [
+        "verify.align.max_tokens: trainings leave out about 2 of 10 rows of verify.keep (20%), longer than 100 tokens",
+        "verify.finetune.max_tokens: trainings leave out about 2 of 10 rows of the task 'list' (20%), longer than 100 "
+        "tokens",
+    ]  # the pool's own limit leaves its long rows out
+    few = pl.Series([70] * 9 + [700])
+    assert shortages(enough, NOTHING, dict.fromkeys(roles, few)) == ()
+
+
+def test_rows_that_a_run_has_counted_are_told_as_they_are(copy_of_run: Path) -> None:
+    short = recipe("verify.finetune.max_tokens=17")
+    tally = measured(short, copy_of_run).tallies["train list"]
+    (sentence,) = (each for each in shortages(short, copy_of_run) if "max_tokens" in each)
+    assert f" {tally.rows - tally.kept} of {tally.rows} rows of the task 'list'" in sentence
+    assert "leave out about" not in sentence
+
+
 def test_the_plan_says_how_many_seeds_ten_points_take() -> None:
     told = estimates(recipe(), NOTHING)[1]["smallest detectable difference"]
     needed = int(re.search(r"\(10 points take (\d+) seeds; ", told).group(1))
