@@ -90,7 +90,7 @@ def left_out(recipe: Recipe, known: Measured) -> Iterator[str]:
         where = f"{_TRAINED[part]} {name!r}" if name else _TRAINED[part]
         about, rows = "" if tally.counted else "about ", these(tally.rows, "row", "rows")
         yield (
-            f"verify.{key}.max_tokens: trainings leave out {about}{longer:,} of {rows} of {where} "
-            f"({percent(longer / tally.rows)}), longer than {section.max_tokens:,} tokens; raise it, unless the shorter "
+            f"verify.{key}.max_tokens: found {section.max_tokens:,}, and trainings leave out {about}{longer:,} of "
+            f"{rows} of {where} ({percent(longer / tally.rows)}), which are longer; raise it, unless the shorter "
             "rows will do"
         )

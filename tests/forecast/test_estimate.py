@@ -334,9 +334,10 @@ def test_rows_that_no_training_reads_are_told_with_the_limit_that_leaves_them_ou
     enough = recipe("verify.seeds=24", "verify.finetune.max_tokens=100", "verify.align.max_tokens=100")
     sentences = shortages(enough, NOTHING, dict.fromkeys(roles, long))
     assert [sentence.partition(";")[0] for sentence in sentences] == [
-        "verify.align.max_tokens: trainings leave out about 2 of 10 rows of verify.keep (20%), longer than 100 tokens",
-        "verify.finetune.max_tokens: trainings leave out about 2 of 10 rows of the task 'list' (20%), longer than 100 "
-        "tokens",
+        "verify.align.max_tokens: found 100, and trainings leave out about 2 of 10 rows of verify.keep (20%), which "
+        "are longer",
+        "verify.finetune.max_tokens: found 100, and trainings leave out about 2 of 10 rows of the task 'list' (20%), "
+        "which are longer",
     ]  # the pool's own limit leaves its long rows out
     few = pl.Series([70] * 9 + [700])
     assert shortages(enough, NOTHING, dict.fromkeys(roles, few)) == ()
