@@ -31,7 +31,7 @@ SHARE, MOST = 0.2, 500
 SHORTEST, LONGEST, STEP = 128, 2048, 64
 """The most tokens of a row: the least and the largest value that is drafted, and its step."""
 CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
-"""Shares of a set that may have one answer and one opener: the defaults, then values that suit a repetitive pool."""
+"""Shares of a set that may have one answer and one opener: those of `answers: {}`, then values for repetitive pools."""
 BOTH = 0.1
 """Least share of refusals, and of other answers, from which a pool holds both kinds."""
 ROOM = 1.25
@@ -323,7 +323,8 @@ def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
         f"  - {{name: centred, {vectors}}}",
         f"  - {{name: raw, centre: false, {vectors}}}",
         "score: {from: cosine, by: raw, aggregate: mean}",
-        "# prefer: similar lasted longer than random rows on SmolLM2-135M; the paper reports the contrary: dissimilar",
+        "# On SmolLM2-135M the rows most like the task lasted longer than random ones; on larger models a paper (arXiv",
+        "# 2506.05346) reports the contrary, which is prefer: dissimilar. The experiment below measures it for yours.",
         f"select: {{k: {k}, coverage: 0.9, prefer: similar, {limits}}}    # {why}",
         "",
     ]
