@@ -77,6 +77,20 @@ def test_it_passes_check_at_once_and_holds_what_the_files_hold(files: Path) -> N
     assert "1 categories" not in text
 
 
+def test_it_chooses_by_what_lasted_on_a_real_model(files: Path) -> None:
+    """As in recipes/smollm2-similar.yaml, and so do the shipped recipes for real models."""
+    new()
+    recipes = Path(__file__).parents[2] / "recipes"
+    for recipe in (read("mine.yaml"), read(recipes / "smollm2.yaml"), read(recipes / "llama.yaml")):
+        assert (recipe.select.prefer, recipe.select.coverage) == ("similar", 0.9)
+        assert (recipe.score.kind, recipe.score.aggregate) == ("cosine", "mean")
+        covering, similar = recipe.representations
+        assert recipe.covering == 0
+        assert (similar.name, covering.centre, similar.centre) == (recipe.score.by, True, False)
+        same = {"name": "", "centre": True}
+        assert covering.model_copy(update=same) == similar.model_copy(update=same)
+
+
 def test_the_caps_are_the_first_that_leave_room_for_the_rows_chosen(files: Path) -> None:
     def pool(openers: int) -> list[Looked]:
         rows = [{"prompt": f"Ask {n}", "response": f"opener {n % openers} says number {n}"} for n in range(200)]
