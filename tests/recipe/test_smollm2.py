@@ -41,7 +41,6 @@ of_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data folder {D
 FEW = [
     PHRASES,
     *(f"tasks.{task}.{setting}" for task in ("alpaca", "dialogue", "gsm8k") for setting in ("rows=8", "test.rows=2")),
-    "score.n=4",
     "select.k=8",
     "select.answers=null",  # a share of eight rows is less than one
     "select.neighbours=8",
