@@ -8,8 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from curator.report.model import read_report
+from curator.run.readers import report_file
 from curator.wording import points
-from tests.benchmarks.verdicts import difference, harmful
+from tests.benchmarks.verdicts import difference, harmful, written
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 VERDICTS = RECIPES / "verdicts"
@@ -118,3 +120,16 @@ def test_verdicts_hold_no_text(file: Path) -> None:
     assert set(rows.columns[:4]) == {"judge", "phase", "kind", "probe"}
     assert rows["probe"].str.contains("^[0-9a-f]{16}$").all()
     assert {value for name in rows.columns[4:] for value in rows[name].unique()} <= {"a", "r", "d"}
+
+
+def test_the_file_of_a_run_gives_the_rates_of_its_report(plain_run: Path, tmp_path: Path) -> None:
+    written(plain_run, {"C": "curated", "random": "random"}).write_csv(tmp_path / "run.csv")
+    arms = read_report(report_file(plain_run)).arms
+    for name, arm in (("C", "curated"), ("random", "random")):
+        cells = harmful(f"{tmp_path / 'run.csv'}:{name}")
+        assert {judge for judge, _ in cells} == {"exact", "phrases"}
+        for at, phase in (("before", "before"), ("after list", "after")):
+            rates = cells["exact", at].select(pl.exclude("probe").mean())
+            told = getattr(arms[arm]["list"], phase).harmfulness.value
+            assert rates.mean_horizontal()[0] == pytest.approx(told, abs=1e-12), (arm, phase)
+            assert rates.width == 3
