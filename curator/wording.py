@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ _STRUCTURE = re.compile(
 def percent(share: float | None) -> str:
     """A share in percent: `12%`, one decimal below one percent and from 99.5% on; `100%` is exactly 1."""
     return UNKNOWN if share is None else f"{_figure(share)}%"
+
+
+def most_frequent(shares: Mapping[str, float]) -> str:
+    """The name with the largest share, and the share: `prose 86%`; of equal ones the first by name."""
+    name = min(shares, key=lambda each: (-shares[each], each))
+    return f"{name} {percent(shares[name])}"
 
 
 def rate(value: float | None, low: float | None, high: float | None) -> str:

@@ -26,7 +26,6 @@ from curator.run import Run, Setting
 from curator.run.folder import write_json
 from curator.run.names import CANDIDATES, PILOT
 from curator.seeds import derive, generator
-from curator.selection.certificate import random_mean
 from curator.selection.mixture import covering, numbered
 from curator.selection.objectives import coverage_term
 from curator.selection.problem import standardise
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 KEPT = 0.5
 """Least share of the attainable coverage beyond that of random sets that a set by a predictor keeps."""
-WEIGHTS = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
-"""Weights of a predictor against coverage, in the order tried: the first that keeps KEPT is used, else the last."""
 ALIKE = 0.9
 """Predictors whose scores of rows correlate more than this would choose the same set; only the stronger one is used."""
 COVERS = {"coverage": "facility-location", "log-det": "log-det"}
@@ -76,6 +73,11 @@ class Means(NamedTuple):
     section: Select
     columns: Mapping[str, Column]
     labels: Mapping[str, Sequence[str]]
+
+    @property
+    def floored(self) -> bool:
+        """Whether a set can keep a share of coverage, which needs an objective that no row lowers."""
+        return coverage_term(self.section.objective, self.start.problem, self.section.parameters).monotone
 
     def covering_most(self, objective: str) -> Ids:
         """The set with the largest value of an objective."""
@@ -165,39 +167,28 @@ def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
             yield Proposal(
                 SCORE, f"{words}: equally many rows of each {kind} as far as possible, filled by coverage", ids
             )
-        elif feature in means.columns:
+        elif feature in means.columns and means.floored:
             column = means.columns[feature]
             known = np.nan_to_num(column, nan=float(np.nanmean(column)))
             score = sign * standardise(known)[0]
             if score.any() and all(float((score * other).mean()) <= ALIKE for other in taken):
                 taken.append(score)
-                weight, ids = leaning(means.start, means.section, score)
-                yield Proposal(SCORE, f"{words}, weight {weight:g} against coverage", ids)
+                kept = f"{words}, with {KEPT:.0%} of the attainable coverage beyond random sets"
+                yield Proposal(SCORE, kept, leaning(means.start, means.section, score))
 
 
-def leaning(start: Chosen, section: Select, score: Column) -> tuple[float, Ids]:
-    """The set of lowest score that keeps its coverage, and the weight of the score that gives it; see KEPT.
+def leaning(start: Chosen, section: Select, score: Column) -> Ids:
+    """The set of lowest score among those that keep KEPT of the coverage, see `selection.floor`.
 
     Args:
         start: The pool, the limits on a set, and the set that covers best.
         score: `(n,)` standardised; lower is better.
     """
-    problem = start.problem.scored(score)
-    term = coverage_term(section.objective, problem, section.parameters)
-    none, seed = np.zeros(len(score)), start.selection.seed
-    usual = random_mean(term, none, start.bounds, np.random.default_rng(seed))
-    rows = {row_id: row for row, row_id in enumerate(problem.ids)}
-    for weight in WEIGHTS:
-        selection = solve(
-            problem, start.bounds, weight=weight, objective=section.objective, parameters=section.parameters,
-            stochastic=section.stochastic, seed=seed,
-        )  # fmt: skip
-        covered = selection.value + weight * float(
-            (score * start.bounds.cost)[[rows[row_id] for row_id in selection.ids]].sum() / start.bounds.room
-        )
-        if covered - usual >= KEPT * (start.selection.value - usual):
-            break
-    return weight, selection.ids
+    selection = solve(
+        start.problem.scored(score), start.bounds, coverage=KEPT, prefer="dissimilar", objective=section.objective,
+        parameters=section.parameters, stochastic=section.stochastic, seed=start.selection.seed,
+    )  # fmt: skip
+    return selection.ids
 
 
 def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Proposal]:

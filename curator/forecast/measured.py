@@ -210,7 +210,7 @@ def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _answers(root: Path) -> float | None:
-    stages, phases = ("answer", "regime/answer"), ("before", "after")
+    stages, phases = ("answer", "regime/answer", "pilot/answer", "bank/answer"), ("before", "after")
     evaluated = [piece for stage in stages for phase in phases for piece in pieces(root, stage, phase)]
     seconds = sum(done["seconds"] for done in evaluated)
     return sum(done["record"]["answers"] for done in evaluated) / seconds if seconds else None

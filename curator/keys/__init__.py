@@ -301,7 +301,8 @@ def _pilot(recipe: Recipe) -> Any:
     pilot = {**verify.pilot.model_dump(exclude={"bank"}), "scores": [decides(each) for each in verify.pilot.scores]}
     # The bank's outcome also depends on the openers, if the recipe names them.
     openers = verify.log_odds.model_dump() if verify.log_odds and verify.log_odds.kind == "recipe" else None
-    bank = [verify.pilot.bank.model_dump(), openers] if select.by else []
+    # "floor": sets by a predictor once kept their coverage only as far as one of six weights did.
+    bank = [verify.pilot.bank.model_dump(), openers, "floor"] if select.by else []
     # "beside": their models once lay in the folder of stage `select`, where nothing looks for them now.
     return pilot, *bank, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights(), "beside"
 

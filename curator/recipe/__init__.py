@@ -245,7 +245,8 @@ class Recipe(Section):
         pilot = self.verify.pilot
         if self.select.by == "bank":
             reason = "only select.weight: auto reads it, and candidates of select.by: bank come from its trials"
-            names = (name for name in Pilot.model_fields if name not in ("seeds", "share_of_probes", "bank"))
+            read = ("scores", "seeds", "share_of_probes", "bank")
+            names = (name for name in Pilot.model_fields if name not in read)
             pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
             self._of_the_bank()
         else:
@@ -413,8 +414,10 @@ class Recipe(Section):
 
 
 def scores_of(recipe: Recipe) -> Sequence[Score]:
-    """The scores that the pilot compares and stage `scores` computes; empty without a pilot, or if it lists none."""
-    return recipe.verify.pilot.scores if recipe.select.weight == "auto" else ()
+    """The scores that the pilot compares, or that the bank correlates with harm beside the others, and stage `scores`
+    computes; empty without either, or if it lists none.
+    """
+    return recipe.verify.pilot.scores if recipe.select.piloted else ()
 
 
 def every_part(recipe: Recipe) -> list[Score]:

@@ -78,7 +78,7 @@ def vulnerable_by(recipe: Recipe) -> Score | None:
 
 def _require_forgetting(recipe: Recipe) -> None:
     if recipe.select.vulnerable is not None and vulnerable_by(recipe) is None:
-        pilot = ", or to verify.pilot.scores" if recipe.select.weight == "auto" else ""
+        pilot = ", or to verify.pilot.scores" if recipe.select.piloted else ""
         raise ValueError(
             "select: vulnerable is a share of the rows that fine-tuning makes a model forget, and no score of the "
             "recipe says which they are; set score to {from: forgetting}, or add it to `of` of a rank-sum"

@@ -55,6 +55,11 @@ class Composition(Part):
     vulnerable: Share | Absent = None
     """Share of rows that are among those fine-tuning makes a model forget most; absent if the recipe sets no share."""
 
+    @property
+    def commonest_format(self) -> str:
+        """The most frequent format of the answer and its share, in words."""
+        return wording.most_frequent(self.formats)
+
 
 def made_of(composition: measured.Composition) -> Composition:
     """What a set is made of, as report.json says it."""

@@ -116,7 +116,7 @@ def assemble(
         frontier: Where the recipe asks for a floor under coverage.
     """
     decision = findings.decision
-    if pilot is not None and pilot.draw_won:  # curated and best-random are one set
+    if pilot is not None and pilot.no_optimising:
         others = {name: each for name, each in decision.attribution.items() if name != "optimising"}
         decision = replace(decision, attribution=others)
     report = Report(

@@ -74,6 +74,22 @@ class Pilot(Part):
         return self.banked and self.chosen == self.best_draw
 
     @property
+    def no_optimising(self) -> str:
+        """Why the difference between the arms curated and best-random is not an effect of optimising, in words; empty
+        if it is one.
+        """
+        if self.draw_won:
+            return (
+                "The arms curated and best-random are the same set, so their difference is not an effect of optimising."
+            )
+        if any(each.name == self.chosen and each.kind == "observed" for each in self.candidates):
+            return (
+                "The chosen set is a random one, the best of many that the bank tried, so its difference to "
+                "best-random is an effect of more tries, and not of optimising."
+            )
+        return ""
+
+    @property
     def proposed(self) -> PilotCandidate | None:
         """The best candidate that is not a random draw; null if none was run."""
         ran = (each for each in self.candidates if not each.drawn and each.rounds)

@@ -269,8 +269,8 @@ TEXTUAL = tuple(kind for kind, scorer in SCORERS.items() if scorer is _textual)
 def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
     """Every score that these vectors and steps allow: `id`, and a column `<score>:<task>` for each task.
 
-    By each representation: every aggregator, what the recipe selects by and its parts, and, if interference is
-    computed, the rank sum of interference and the recipe's cosine. Then the scores that belong to no single
+    By each representation: every aggregator, what the recipe selects by or its bank is asked about and its parts, and,
+    if interference is computed, the rank sum of it and the recipe's cosine. Then the scores that belong to no single
     representation: the consensus of several (as the recipe's cosine or consensus is aggregated), every interference
     score, and whatever else the recipe selects by or its pilot compares.
     """
@@ -298,17 +298,17 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
 
 def _sections(recipe: Recipe, rows: int) -> list[Score]:
     """The scores of each representation; `rows` is the size of the smallest task, which bounds `n` of a top-mean."""
+    compared = [recipe.score, *(scores_of(recipe) if recipe.select.by == "bank" else ())]
     # Whichever representation the recipe names, the table holds these scores for each.
-    cosines = [part.model_copy(update={"by": None}) for part in parts_of(recipe.score) if part.kind == "cosine"]
+    parts = [part for score in compared for part in parts_of(score)]
+    cosines = [part.model_copy(update={"by": None}) for part in parts if part.kind == "cosine"]
     first = cosines[0] if cosines else Score(n=min(Score().n, rows))
     n = min(first.n, rows)
     sections = [*cosines, *(first.model_copy(update={"n": n, "aggregate": aggregate}) for aggregate in AGGREGATES)]
     steps = steps_taken(recipe)
     if steps:
         sections.append(Score(kind="rank-sum", of=[first, steps[0]]))
-    if recipe.score.kind == "rank-sum":
-        sections.append(recipe.score)
-    return sections
+    return [*sections, *(score for score in compared if score.kind == "rank-sum")]
 
 
 def _columns(ids: Sequence[str], score: Scores, name: str) -> dict[str, Any]:

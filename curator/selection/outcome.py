@@ -1,4 +1,4 @@
-"""The outcome of a selection: the chosen set beside the pool and random sets, in a line and as a table."""
+"""The outcome of a selection: the chosen set beside the pool and the sets of other arms, in a line and as a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from curator.recipe.verify import CURATED, RANDOM, RANDOM_CAPPED
 from curator.records import Selection
 from curator.selection.composition import POOL, Composition, compositions
-from curator.wording import at_least, number, of_the_gain
+from curator.wording import at_least, most_frequent, number, of_the_gain
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curator.records import Scores, Vectors
 
 SETS = {CURATED: "chosen", POOL: "pool", RANDOM: "random", RANDOM_CAPPED: "random within the caps"}
-"""The sets that are shown, in this order, and what each is called."""
+"""The sets that are shown first, in this order, and what each is called; other arms follow under their own names."""
 UNKNOWN = "unknown"
 
 
@@ -37,11 +37,10 @@ def outcome_of(
     *,
     vulnerable: Set[str] | None = None,
 ) -> list[Composition]:
-    """The compositions of the pool, of the chosen set, and of random sets without and within the caps on answers (where
-    they were drawn), with how well each covers the pool. Arguments as of `compositions`.
+    """The compositions of the pool and of every arm's sets, with how well each covers the pool. Arguments as of
+    `compositions`.
     """
-    shown = drawn.filter(drawn["arm"].is_in([*SETS]))
-    return compositions(rows, traits, scores, shown, vectors, vulnerable=vulnerable)
+    return compositions(rows, traits, scores, drawn, vectors, vulnerable=vulnerable)
 
 
 def line(sets: Sequence[Composition]) -> str:
@@ -65,16 +64,16 @@ def line(sets: Sequence[Composition]) -> str:
 
 
 def table(sets: Sequence[Composition | Mapping[str, Any]]) -> Table:
-    """What each figure is, and its value for every set of SETS that there is.
+    """What each figure is, and its value for every set.
 
     Args:
         sets: Results of `outcome_of` or `recorded`.
     """
     read = (each if isinstance(each, Composition) else Composition(**each) for each in sets)
     by_name = {each.set: each for each in read}
-    shown = [name for name in SETS if name in by_name]
+    shown = [*(name for name in SETS if name in by_name), *(name for name in by_name if name not in SETS)]
     rows = [(label, *(cell(by_name[name]) for name in shown)) for label, cell in _FIGURES]
-    return Table(("", *(SETS[name] for name in shown)), [row for row in rows if {*row[1:]} - {UNKNOWN}])
+    return Table(("", *(SETS.get(name, name) for name in shown)), [row for row in rows if {*row[1:]} - {UNKNOWN}])
 
 
 def recorded(sets: Sequence[Composition]) -> list[dict[str, object]]:
@@ -126,5 +125,6 @@ _FIGURES: tuple[tuple[str, Callable[[Composition], str]], ...] = (
     ("most frequent opener", lambda each: _share(each.top_opener)),
     ("vulnerable rows", lambda each: _share(each.vulnerable)),
     ("words of an answer, median", lambda each: number(each.words)),
+    ("most frequent format", lambda each: most_frequent(each.formats)),
     ("categories", lambda each: number(each.categories)),
 )

@@ -81,7 +81,7 @@ def test_the_strongest_predictor_is_proposed_with_its_sign_and_keeps_its_coverag
     start, words, reading = world[0], world[-2], world[-1]
     found = next(offered(world, reading)[0])
     assert found.kind == "score"
-    assert found.what.startswith("less words, weight ")
+    assert found.what == "less words, with 50% of the attainable coverage beyond random sets"
     assert len(set(found.ids)) == 15
     assert np.mean([words[row] for row in found.ids]) < np.mean([*words.values()]) - 1
     assert coverage(start, found.ids) >= KEPT
@@ -100,12 +100,30 @@ def coverage(start, ids):
 def test_a_score_weighs_as_much_as_the_floor_under_coverage_lets_it(world, floor, monkeypatch):
     start, columns = world[0], world[2]
     monkeypatch.setattr(choice, "KEPT", floor)
-    weight, ids = leaning(start, SECTION, standardise(columns["words"])[0])
+    score = standardise(columns["words"])[0]
+    values = dict(zip(start.problem.ids, score, strict=True))
+    ids = leaning(start, SECTION, score)
     assert coverage(start, ids) >= floor
-    heavier = [each for each in choice.WEIGHTS if each > weight]
-    for each in heavier:
-        problem = replace(start.problem, z=standardise(columns["words"])[0])
-        assert coverage(start, solve(problem, start.bounds, weight=each).ids) < floor
+    lean, free = (np.mean([values[row] for row in rows]) for rows in (ids, start.selection.ids))
+    assert lean < free - 0.1
+    for weight in (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625):  # what keeps as much leans no further
+        heavier = solve(replace(start.problem, z=score), start.bounds, weight=weight).ids
+        assert coverage(start, heavier) < floor or lean <= np.mean([values[row] for row in heavier]) + 0.05
+
+
+@pytest.mark.parametrize("share", [0.06, 0.12])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_feature_that_few_rows_have_keeps_the_floor_under_coverage_too(world, share, sign):
+    start = world[0]
+    rows = np.random.default_rng(4).permutation(120) < 120 * share
+    assert coverage(start, leaning(start, SECTION, standardise(sign * rows.astype(float))[0])) >= KEPT
+
+
+def test_an_objective_under_which_rows_lower_coverage_has_no_floor_and_proposes_no_set_by_a_score(world):
+    start, banked, columns, labels, *_ = world
+    section = Select(k=15, by="bank", objective="graph-cut", parameters={"theta": 0.9})
+    found = proposals(world[-1], banked, Means(start, section, columns, labels))[0]
+    assert not [each for each in found if each.what.startswith("less words")]
 
 
 def predictors(world, *rows):
@@ -310,7 +328,8 @@ BANK = [
     "select.by=bank",
     "select.weight=null",
     "verify.pilot={bank: {mixtures: 6, draws: 0, candidates: 2, groupings: [opener, cluster]}, seeds: 1, "
-    "share_of_probes: 0.4}",
+    "share_of_probes: 0.4, scores: [{from: own-distribution}, {from: format, aggregate: mean}, "
+    "{from: depth, rows: 9}]}",
     "verify.align.steps=2",
     "verify.finetune.steps=1",
     "verify.arms=[curated, random]",
@@ -348,6 +367,10 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, mo
     assert not tried & final
     report = report_of(root)
     assert [each["what"] for each in report["pilot"]["candidates"][2:]] == ["a random set"] * 2
+    told = {each["feature"] for each in report["bank"]["predictors"]}
+    assert {"own-distribution/first-16", "format/mean", "depth/9-rows", "cosine/mean"} <= {
+        name.partition(",")[0] for name in told
+    }
     best = next(each for each in table["candidates"] if each["name"] == table["chosen"])
     winning = in_words(Candidate(best["name"], kind=best["kind"], what=best["what"]))
     assert made["select"].record["summary"].partition("; ")[0].endswith(f", {winning}")

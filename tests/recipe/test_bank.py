@@ -9,6 +9,7 @@ from curator.errors import RecipeError
 from curator.recipe import scores_of, share
 from curator.recipe.bank import LEAST, Bank, affordable, seconds_of
 from curator.recipe.file import dump, parse
+from curator.recipe.halves import scores_of_models
 from tests.small_run import recipe
 
 BY_BANK = ("select.by=bank", "select.weight=null")
@@ -19,8 +20,18 @@ def test_a_recipe_by_a_bank_keeps_probes_for_it_and_survives_being_written_out()
     assert parse(dump(found)) == found
     assert found.select.piloted
     assert share(found) == 0.4
-    assert scores_of(found) == ()
+    assert not scores_of(found)
     assert found.verify.pilot.bank.seconds == 1200
+
+
+def test_a_bank_is_asked_about_the_scores_of_its_pilot() -> None:
+    found = recipe(
+        *BY_BANK, "verify.pilot={scores: [{from: own-distribution}, {from: cosine, n: 3}], bank: {draws: 4}}"
+    )
+    assert [score.kind for score in scores_of(found)] == ["own-distribution", "cosine"]
+    assert [score.kind for score in scores_of_models(found)] == ["own-distribution"]
+    with pytest.raises(RecipeError, match=r"`of` of a rank-sum, or to verify\.pilot\.scores"):
+        recipe(*BY_BANK, "select.vulnerable={share: 0.5}", "verify.pilot={bank: {draws: 4}}")
 
 
 UNREAD = [

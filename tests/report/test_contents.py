@@ -222,6 +222,22 @@ def test_what_a_winner_did_in_the_last_round_is_told_with_both_rates_and_why_it_
     assert "are the same set" not in markdown(without) + webpage(without, Figures())
 
 
+def test_a_set_of_the_bank_that_came_out_best_is_not_called_optimised():
+    first, *others = banked("score-0").candidates
+    pilot = banked("score-0").model_copy(
+        update={"candidates": (first.model_copy(update={"kind": "observed"}), *others)}
+    )
+    report = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3}).report(pilot=pilot)
+    text, page = markdown(report), webpage(report, Figures())
+    assert "optimising" not in report.decision.attribution
+    for shown in (text, page):
+        assert "the best of many that the bank tried, so its difference to best-random is an effect of more" in shown
+        assert "effect of optimising" not in shown
+        assert "which favours the candidates, above all those of the kind observed" in shown
+    assert any((pair.treatment, pair.control) == ("curated", "best-random") for pair in report.comparisons)
+    assert "optimising" not in markdown(invent({"curated": 0.1, "random": 0.4}).report(pilot=pilot))
+
+
 @pytest.mark.parametrize("chosen", ["score-0", "draw-0"])
 def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as_such(chosen):
     run = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3})

@@ -109,6 +109,18 @@ def test_the_table_holds_what_the_recipe_selects_by():
         assert every_score(r, [given])[columns[0]].to_list() == found.tasks["list"][order].tolist()
 
 
+def test_the_table_holds_what_a_bank_is_asked_about():
+    asked = "{from: cosine, n: 4}, {from: rank-sum, of: [{from: cosine, n: 2}, {from: cosine, aggregate: mean}]}"
+    by = ("score.n=3", f"verify.pilot.scores=[{asked}]")
+    names = {}
+    for way in ("select.by=bank", "select.weight=auto"):
+        r = recipe("select.weight=null", way, *by)
+        columns = every_score(r, [compared(names_taken(r))]).columns
+        names[way] = {column.partition(", layer")[0] for column in columns}
+    only = {"cosine/top-mean-4", "cosine/top-mean-2", "rank-sum(cosine/top-mean-2, cosine/mean)"}
+    assert names["select.by=bank"] - names["select.weight=auto"] == only
+
+
 def test_a_task_of_few_rows_is_no_hindrance_to_scores_that_nobody_selects_by():
     r = recipe("score={from: interference}")
     assert any(column.startswith("cosine/top-mean-7") for column in every_score(r, [compared(names_taken(r))]).columns)

@@ -44,6 +44,10 @@ def test_random_sets_within_the_caps_stand_beside_those_without() -> None:
     assert line([POOL, CHOSEN, RANDOM, capped]).startswith("coverage 0.71 (random 0.62, random within the caps 0.58), ")
     heads, rows = table([POOL, CHOSEN, capped, RANDOM])
     assert heads[3:] == ("random", "random within the caps")
+    low = replace(RANDOM, set="low-matched", formats={"prose": 0.25, "list": 0.75})
+    heads, shown = table([POOL, low, CHOSEN, RANDOM])
+    assert heads == ("", "chosen", "pool", "random", "low-matched")  # every other arm follows under its own name
+    assert {cells[0]: cells[2:] for cells in shown}["most frequent format"] == ("prose 100%", "prose 100%", "list 75%")
     assert {cells[0]: cells[3:] for cells in rows}["coverage of the pool"] == ("0.62", "0.58")
 
 
@@ -73,8 +77,9 @@ def test_a_stage_writes_down_the_sets_that_its_report_shows(plain_run: Path) -> 
     rows, traits, scores = run.data().pool.rows, run.traits(), run.selected_by()
     vectors = run.vectors("pool", run.representation())
     sets = outcome_of(rows, traits, scores, run.drawn(), vectors)
-    assert [each.set for each in sets] == ["pool", "curated", "random"]
     assert run.record("select")["composition"] == recorded(sets)
+    drawn = {arm.name for arm in run.recipe.verify.arms if arm.name != "none"}
+    assert {each.set for each in sets} == {"pool", *drawn}
     every = {each.set: each for each in compositions(rows, traits, scores, run.drawn(), vectors)}
     assert sets[1].coverage == every["curated"].coverage == pytest.approx(_coverage(run), abs=1e-5)
     assert line(sets) in run.record("select")["summary"]
