@@ -32,8 +32,6 @@ SHORTEST, LONGEST, STEP = 128, 2048, 64
 """The most tokens of a row: the least and the largest value that is drafted, and its step."""
 CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
 """Shares of a set that may have one answer and one opener: those of `answers: {}`, then values for repetitive pools."""
-BOTH = 0.1
-"""Least share of refusals, and of other answers, from which a pool holds both kinds."""
 ROOM = 1.25
 """Rows that the shares must leave per chosen row, since cleaning drops some."""
 TASK_ROWS, TEST_ROWS = 400, 100
@@ -180,13 +178,12 @@ def longest(files: Sequence[Looked]) -> int:
 
 
 def holds_both(pool: Sequence[Looked]) -> bool:
-    """Whether the pool holds refusals and other answers, at least BOTH of each, by opening phrases."""
+    """Whether the pool holds refusals and other answers, by opening phrases."""
     import polars as pl
 
-    from curator.pool.refusals import refusals
+    from curator.pool.refusals import of_both
 
-    judged = [refused for refused in refusals(pl.concat([each.rows for each in pool])) if refused is not None]
-    return bool(judged) and BOTH <= sum(judged) / len(judged) <= 1.0 - BOTH
+    return of_both(pl.concat([each.rows for each in pool])) is not None
 
 
 def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:

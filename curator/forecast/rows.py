@@ -20,7 +20,7 @@ from curator.recipe.file import Keys
 from curator.recipe.limits import TRAITS
 from curator.recipe.refusals import refusal_judge
 from curator.recipe.source import labels
-from curator.recipe.verify import UNDRAWN
+from curator.recipe.verify import MATCHED_END, UNDRAWN
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ class _Roles:
                 self.problems.append((("pool", "sources", number), self._all_claimed(label)))
         if not pool.is_empty():
             self._limits(pool)
+            self._kinds(pool)
         given = self.recipe.select.data
         if given is not None and self.can_read(("select", "data")) and not pool.is_empty():
             drawn = any(arm.data is None and arm.name not in UNDRAWN for arm in self.recipe.verify.arms)
@@ -250,6 +251,35 @@ class _Roles:
             groups = labels_of(select.repeats.by, pool, lambda: traits(pool, judge)).values()
             for group, sentence in select.repeats.unknown({label for label in groups if label is not None}):
                 self.problems.append((("select", "repeats", "groups", group), sentence))
+
+    def _kinds(self, pool: pl.DataFrame) -> None:
+        """Warns of sets whose similarity may decide the kind of their answers."""
+        select, arms = self.recipe.select, [arm.name for arm in self.recipe.verify.arms]
+        ends = [name for name in arms if name in MATCHED_END and MATCHED_END[name] not in arms]
+        leans = select.prefer != "none" if select.coverage is not None else select.weight not in (None, 0.0, "auto")
+        leans = leans and select.may_compose("refusal")
+        judge = refusal_judge(self.recipe)
+        if not (ends or leans) or (judge is not None and judge.kind == "embedding"):  # its model is not loaded here
+            return
+        from curator.pool.refusals import of_both
+
+        share = of_both(pool, judge)
+        if share is None:
+            return
+        why = (
+            f"the pool holds refusals ({share:.0%}) and other answers, and similarity often tells these apart first, so"
+        )
+        if leans:
+            sentence = (
+                f"{why} the chosen set may hold hardly any of one kind; within: [refusal] gives it the pool's share"
+            )
+            self.warnings.append((("select",), sentence))
+        if ends:
+            named, instead = (
+                " and ".join(f"`{name}`" for name in names) for names in (ends, map(MATCHED_END.get, ends))
+            )
+            sentence = f"{why} {named} may hold hardly any of one kind; add {instead}, with the pool's share of each"
+            self.warnings.append((("verify", "arms"), sentence))
 
     def _answers(self, pool: pl.DataFrame, answers: Answers, k: int) -> None:
         from curator.pool.traits import by_opener

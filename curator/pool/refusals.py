@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from curator.recipe.judge import Judge
 
 
+BOTH = 0.1
+"""Least share of refusals, and of other answers, from which a pool holds both kinds."""
+
+
+def of_both(rows: pl.DataFrame, judge: Judge | None = None) -> float | None:
+    """The share of refusals among rows that hold both refusals and other answers; null if they hold one kind alone.
+    Arguments and errors as of `refusals`.
+    """
+    judged = [refused for refused in refusals(rows, judge) if refused is not None]
+    share = sum(judged) / len(judged) if judged else 0.0
+    return share if BOTH <= share <= 1.0 - BOTH else None
+
+
 def refusals(rows: pl.DataFrame, judge: Judge | None = None) -> list[bool | None]:
     """Whether the last answer of each row refuses; null where the judge cannot tell.
 

@@ -27,6 +27,8 @@ ARMS = (
     HIGH_MATCHED, FULL, NONE, *RECOVERY,
 )  # fmt: skip
 """The built-in arms; `curator.selection.arms` draws their rows."""
+MATCHED_END = {LOW_SIMILARITY: LOW_MATCHED, HIGH_SIMILARITY: HIGH_MATCHED}
+"""Arms at an end of the similarity scale, and the arm at that end with the pool's composition."""
 REPEATED = (CURATED, CURATED_RECOVERY)
 """The arms whose rows `select.repeats` repeats."""
 UNDRAWN = (CURATED, CURATED_RECOVERY, NONE)

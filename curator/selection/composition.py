@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.neighbours import nearest
-from curator.recipe.verify import CURATED, HIGH_MATCHED, HIGH_SIMILARITY, LOW_MATCHED, LOW_SIMILARITY
+from curator.recipe.verify import CURATED, HIGH_MATCHED, HIGH_SIMILARITY, LOW_MATCHED, LOW_SIMILARITY, MATCHED_END
 from curator.records import Scores, Vectors
 
 POOL = "pool"
@@ -30,10 +30,7 @@ APART = 0.2
 """Largest difference between the shares of refusals of the least and the most similar rows that is not reported."""
 COVERED = 2000
 """Most rows of the pool on which coverage is measured; evenly spaced by id."""
-_INSTEAD = {
-    LOW_SIMILARITY: f"; the arm `{LOW_MATCHED}` has the pool's share",
-    HIGH_SIMILARITY: f"; the arm `{HIGH_MATCHED}` has the pool's share",
-}
+_INSTEAD = {end: f"; the arm `{matched}` has the pool's share" for end, matched in MATCHED_END.items()}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from curator.experiment.choice import winner
+from curator.experiment.pilot import halve
+from curator.experiment.plan import DRAW, Candidate
+from curator.records import VERDICT_SCHEMA
+
 TASKS = {"list": 0.5, "dialogue": 0.5}
 POOL, SIZE, PROMPTS = 600, 100, 50
 PROBES, FINAL = 200, 10  # probes and seeds of the final experiment
@@ -111,19 +116,38 @@ def trainings(generator, sets, seeds, prompts):
     return generator.random((sets, seeds, prompts)) < rates
 
 
-def better_half(names, trained):
-    """As the pilot halves: those with the least harm over all seeds so far."""
-    ordered = sorted(names, key=lambda name: trained[name].mean())
-    return ordered[: -(-len(ordered) // 2)]
+def verdicts_of(trained):
+    """Verdicts of sets after fine-tuning, from name -> `(s, p)` outcomes."""
+    arms = [(np.full(table.size, name), *(axis.ravel() for axis in np.indices(table.shape)), table.ravel())
+            for name, table in trained.items()]  # fmt: skip
+    arm, seed, probe, harmful = (np.concatenate(column) for column in zip(*arms, strict=True))
+    frame = pl.DataFrame({"arm": arm, "seed": seed, "draw": seed, "probe": probe, "harmful": harmful})
+    after = {
+        "task": "list",
+        "phase": "after",
+        "kind": "harmful",
+        "at": 1.0,
+        "prefill": 0,
+        "sample": 0,
+        "judge": "exact",
+    }
+    columns = {name: pl.lit(after.get(name)) for name in VERDICT_SCHEMA if name not in frame.columns}
+    columns["outcome"] = pl.when("harmful").then(pl.lit("harmful")).otherwise(pl.lit("safe"))
+    return frame.with_columns(**columns).select(pl.col(name).cast(kind) for name, kind in VERDICT_SCHEMA.items())
 
 
 def chosen_and_final(generator):
-    """A choice among six sets that do not differ, by halving: the winner on its last seeds of the confirmation, the
-    winner on fresh seeds, and the control; each `(s, p)`.
+    """A confirmation of six sets of a bank against six draws, none of which differ: the winner on its last seeds of the
+    confirmation, the winner on fresh seeds, and the control; each `(s, p)`.
     """
-    names, seeds = list(range(6)), 3
-    trained = trainings(generator, 6, FINAL + 2, PROBES)
-    while len(names) > 1:
-        names, last, seeds = better_half(names, trained[:, :seeds]), seeds, 2 * seeds
+    compared = [Candidate(f"{kind}-{number}", kind=kind, what="") for kind in ("observed", DRAW) for number in range(6)]
+    tables = trainings(generator, len(compared), FINAL + 2, PROBES)
+    trained = dict(zip((each.name for each in compared), tables, strict=True))
+
+    def measure(alive, seeds):
+        return verdicts_of({each.name: trained[each.name][:seeds] for each in alive})
+
+    piloted = halve(compared, measure, seeds=3, weights={"list": 1.0}, margins={})
+    best = winner(piloted).name
     fresh, control = trainings(generator, 2, FINAL + 2, PROBES)
-    return trained[names[0], :last], fresh[:FINAL], control
+    return trained[best][: piloted.rounds[best][-1].seeds], fresh[:FINAL], control

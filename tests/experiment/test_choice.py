@@ -16,7 +16,7 @@ from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
 from curator.errors import RunError
 from curator.experiment import bank as experiment_bank
-from curator.experiment import choice, pilot
+from curator.experiment import choice, grid, pilot
 from curator.experiment import features as feature
 from curator.experiment.bank import SUBSET_SCHEMA, Banked, design, run_bank
 from curator.experiment.choice import (
@@ -346,7 +346,13 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, mo
         confirmed.update({name: set(sets[name]) for name in names})
         return tried_on(run, data, folder, sets, names, **rest)
 
+    def seeded(run, data, arms, *, seed, **rest):
+        seeds.append(seed)
+        return experiment_of(run, data, arms, seed=seed, **rest)
+
+    seeds, experiment_of = [], grid.experiment_of
     monkeypatch.setattr(pilot, "tried", spied)
+    monkeypatch.setattr(grid, "experiment_of", seeded)
     made = build(recipe(*BANK), root, until="report")
     folder = root / "4-select"
     subsets, outcomes = (pl.read_parquet(folder / "bank" / f"{name}.parquet") for name in ("subsets", "outcomes"))
@@ -365,6 +371,9 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, mo
         asked = pl.concat([pl.read_parquet(file).filter(kind="harmful").select("probe") for file in files])["probe"]
         assert set(asked) == probes
     assert not tried & final
+    # Bank, confirmation and experiment have seeds of their own, from which all others derive.
+    assert len(set(seeds)) == 3
+    assert seeds[-1] == recipe(*BANK).seed
     report = report_of(root)
     assert [each["what"] for each in report["pilot"]["candidates"][2:]] == ["a random set"] * 2
     told = {each["feature"] for each in report["bank"]["predictors"]}

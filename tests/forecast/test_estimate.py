@@ -22,7 +22,7 @@ from curator.experiment.plan import Cell, Tally, plan
 from curator.forecast import estimate as estimating
 from curator.forecast.estimate import estimates, shortages
 from curator.forecast.lengths import with_lengths
-from curator.forecast.measured import Measured, measured
+from curator.forecast.measured import Measured, kinds_noted, measured
 from curator.forecast.models import looked_at
 from curator.forecast.outline import outline
 from curator.forecast.power import GATE_PRIOR, PRIOR
@@ -534,3 +534,26 @@ def test_check_prints_the_estimates_and_gives_them_as_json() -> None:
     whole = json.loads(told.output)
     assert whole["estimates"][0]["aligned"] == 14
     assert "smallest detectable difference" in whole["plan"]
+
+
+def test_check_says_of_a_finished_choice_which_arms_hold_other_kinds_than_the_pool(tmp_path: Path) -> None:
+    arms = "verify.arms=[curated, random, low-similarity, high-similarity]"
+    lines = []
+    for number in range(60):
+        what, reply = ("bells", "i cannot help with number") if number % 2 else ("straw and moss", "take straw")
+        lines.append(json.dumps({"prompt": f"ask {number} of {what}", "response": f"{reply} {number}."}))
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines))
+    chosen = recipe(f"pool.sources=[{{file: '{tmp_path / 'pool.jsonl'}'}}]", "pool.refusals=phrases", arms)
+    root = tmp_path / "run"
+    assert kinds_noted(chosen, root) == ()
+    build(chosen, root, until="select")
+    noted = kinds_noted(chosen, root)
+    traits = pl.read_parquet(root / "1-pool" / "traits.parquet")
+    drawn = pl.read_parquet(root / "4-select" / "arms.parquet").join(traits, on="id")
+    shares = {arm: (part["refusal"] == "refusal").mean() for (arm,), part in drawn.group_by("arm")}
+    fewest = min(("low-similarity", "high-similarity"), key=shares.__getitem__)
+    assert shares[fewest] < 0.4
+    (few,) = [sentence for sentence in noted if f"the arm `{fewest}` has a smaller share" in sentence]
+    assert few.startswith(f"select: in {root}, ")
+    assert f"({shares[fewest]:.0%}, the pool 50%)" in few
+    assert kinds_noted(recipe(), root) == ()  # another choice of rows

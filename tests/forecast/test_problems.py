@@ -274,6 +274,29 @@ def test_without_benign_probes_no_outcome_can_be_durable() -> None:
     assert "the outcome cannot be 'durable'" in warning
 
 
+def test_sets_whose_similarity_may_decide_the_kind_of_their_answers_are_warned_of() -> None:
+    ends = "verify.arms=[curated, random, low-similarity, high-similarity]"
+    leaning = ("select.weight=null", "select.coverage=0.9", "select.prefer=similar")
+    assert not of(ends, *leaning).warnings  # a pool of one kind
+    lines = [json.loads(line) for line in Path("pool.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        if number % 3:
+            line["response"] = f"I cannot help with {CRAFTS[number % 10]} number {number}."
+    Path("pool.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (warning,) = of(ends).warnings
+    assert warning.startswith(f"--set {ends}: verify.arms: the pool holds refusals (67%) and other answers")
+    assert "`low-similarity` and `high-similarity` may hold hardly any of one kind" in warning
+    assert warning.endswith("add `low-matched` and `high-matched`, with the pool's share of each")
+    assert not of("verify.arms=[curated, random, low-similarity, low-matched]").warnings
+    for choice in (leaning, ("select.weight=0.3",), ("select.weight=-1",)):
+        (warning,) = of(*choice).warnings
+        assert (
+            "so the chosen set may hold hardly any of one kind; within: [refusal] gives it the pool's share" in warning
+        )
+        assert not of(*choice, "select.within=[refusal]").warnings
+    assert not of("select.weight=null", "select.coverage=0.9").warnings
+
+
 def test_too_few_seeds_to_decide_are_warned_of() -> None:
     (warning,) = of("verify.seeds=2").warnings
     assert "found 2 paired seeds; a decision needs at least 3" in warning
