@@ -13,6 +13,7 @@ first 16 tokens, by default):
 - `geometry`: for each task the mean over linear layers m and seeds of cos(-g_im, A_m) - cos(-g_im, T_m), in [-2, 2],
   with g_im the gradient of l_i (of the whole answer) at theta_a, A = theta_a - theta_0 and T = theta_f(t, end) -
   theta_a (`score.geometry`). Large: the row pulls the weights as alignment did, and not as the task does.
+  SQSD (arXiv 2605.04572) reads such pulls at a checkpoint where safety is lost fastest; here it is the aligned model.
 
 - `metagradient`: for each task d/dw_i of the pilot probes' mean log P(complying) - log P(refusing) after fine-tuning,
   with w_i the weight of row i in alignment (`score.metagradient`). Large: models comply more if the row counts more.
