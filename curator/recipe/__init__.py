@@ -245,9 +245,8 @@ class Recipe(Section):
         pilot = self.verify.pilot
         if self.select.by == "bank":
             reason = "only select.weight: auto reads it, and candidates of select.by: bank come from its trials"
-            read = ("scores", "seeds", "share_of_probes", "bank")
-            names = (name for name in Pilot.model_fields if name not in read)
-            pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
+            names = set(Pilot.model_fields) - {"scores", "seeds", "share_of_probes", "bank"}
+            pilot.refuse_unread(*sorted(names), reason=reason, prefix="verify: pilot.")
             self._of_the_bank()
         else:
             pilot.refuse_unread("bank", reason="only select.by: bank reads it", prefix="verify: pilot.")
@@ -414,9 +413,7 @@ class Recipe(Section):
 
 
 def scores_of(recipe: Recipe) -> Sequence[Score]:
-    """The scores that the pilot compares, or that the bank correlates with harm beside the others, and stage `scores`
-    computes; empty without either, or if it lists none.
-    """
+    """The scores that the pilot or the bank compares and stage `scores` computes; empty if none are listed."""
     return recipe.verify.pilot.scores if recipe.select.piloted else ()
 
 

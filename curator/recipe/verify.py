@@ -189,9 +189,7 @@ class Pilot(Section):
     )
     """Weights to try, each with each score."""
     scores: list[Score] = Field(default_factory=list)
-    """Scores to try; empty takes the recipe's `score`. A bank tells of each whether it predicts harm, as it does of the
-    cosines, which it has without being asked.
-    """
+    """Scores to try; empty takes the recipe's `score`. A bank compares them beside the cosines, which it has anyway."""
     represent: Literal["first", "every"] = "first"
     """Try the `first` representation, or `every` one."""
     random_draws: Annotated[int, Field(ge=0)] | None = None

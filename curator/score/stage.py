@@ -269,7 +269,7 @@ TEXTUAL = tuple(kind for kind, scorer in SCORERS.items() if scorer is _textual)
 def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
     """Every score that these vectors and steps allow: `id`, and a column `<score>:<task>` for each task.
 
-    By each representation: every aggregator, what the recipe selects by or its bank is asked about and its parts, and,
+    By each representation: every aggregator, what the recipe selects by or its bank compares and its parts, and,
     if interference is computed, the rank sum of it and the recipe's cosine. Then the scores that belong to no single
     representation: the consensus of several (as the recipe's cosine or consensus is aggregated), every interference
     score, and whatever else the recipe selects by or its pilot compares.
