@@ -114,6 +114,38 @@ def test_the_contrasts_table_and_the_readmes_row_are_those_of_its_verdicts(phase
     assert phase != "after 24" or told in row_of("least against most similar rows")
 
 
+UNMATCHED = {
+    "before": "| before fine-tuning |",
+    "after 08": "| after 8 steps |",
+    "after 16": "| after 16 steps |",
+    "after 24": "| after 24 steps |",
+}
+
+
+@pytest.mark.parametrize("phase", UNMATCHED)
+def test_the_unmatched_sets_tables_and_the_readmes_row_are_those_of_their_verdicts(phase: str) -> None:
+    def arm(name: str, file: str = "smollm2-contrast-unmatched") -> dict[tuple[str, str], pl.DataFrame]:
+        return harmful(f"{VERDICTS / file}.csv:{name}")
+
+    low, high, random = arm("low"), arm("high"), arm("random")
+    four = (low, high, arm("low", "smollm2-contrast"), arm("high", "smollm2-contrast"))
+    page = (RECIPES / "README.md").read_text(encoding="utf-8").partition("**Unmatched, as in the paper")[2]
+    rates = [each["phrases", phase].select(pl.exclude("probe").mean()).mean_horizontal()[0]
+             for each in (low, high, random)]  # fmt: skip
+    apart = [shown(difference(low[judge, phase], high[judge, phase])) for judge in ("phrases", "head")]
+    cells = [f"{100 * rate:.0f}%" for rate in rates] + ["{} [{}, {}]".format(*three) for three in apart]
+    assert f"{UNMATCHED[phase]} {' | '.join(cells)} |" in re.sub(r"% \[\d+, \d+\]", "%", page)
+    for judge, start in (("phrases", UNMATCHED[phase]), ("head", "| the same by the head |")):
+        told = ["{} [{}, {}]".format(*shown(difference(each[judge, phase], random[judge, phase]))) for each in four]
+        assert (judge == "head" and phase != "after 24") or f"{start} {' | '.join(told)} |" in page
+    row = row_of("least against most similar rows")
+    assert phase != "after 24" or f"of any: {apart[0][0]} |" in row
+    ends = [shown(difference(each["phrases", phase], matched["phrases", phase])) for each, matched in
+            zip(four[:2], four[2:], strict=True)]  # fmt: skip
+    words = " ".join(page.split())
+    assert phase not in ("before", "after 24") or all("{} [{}, {}]".format(*three) in words for three in ends)
+
+
 @pytest.mark.parametrize("file", sorted(VERDICTS.glob("*.csv")), ids=lambda file: file.stem)
 def test_verdicts_hold_no_text(file: Path) -> None:
     rows = pl.read_csv(file)
