@@ -136,13 +136,16 @@ def print_summary(run: Path) -> None:
 
 
 def print_choice(run: Path) -> None:
-    """Prints the chosen set of a run beside the pool and random sets; nothing for one of an earlier version."""
-    from curator.selection.outcome import table
+    """Prints what the chosen set and those of other arms are made of; nothing for a run of an earlier version."""
+    from curator.selection.outcome import parted, table
 
     done = current(run, "select")
-    if done is not None and "composition" in done["record"]:
-        heads, rows = table(done["record"]["composition"])
-        print_table("The chosen set beside the pool and random sets", rows, *heads)
+    if done is None or "composition" not in done["record"]:
+        return
+    first, *others = parted(table(done["record"]["composition"]))
+    print_table("The chosen set beside the pool and random sets", first.rows, *first.heads)
+    for part in others:
+        print_table("The sets of other arms", part.rows, *part.heads)
 
 
 def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SETS = {CURATED: "chosen", POOL: "pool", RANDOM: "random", RANDOM_CAPPED: "random within the caps"}
 """The sets that are shown first, in this order, and what each is called; other arms follow under their own names."""
+WIDEST = 3
+"""Most other arms in a table for a terminal."""
 UNKNOWN = "unknown"
 
 
@@ -74,6 +76,20 @@ def table(sets: Sequence[Composition | Mapping[str, Any]]) -> Table:
     shown = [*(name for name in SETS if name in by_name), *(name for name in by_name if name not in SETS)]
     rows = [(label, *(cell(by_name[name]) for name in shown)) for label, cell in _FIGURES]
     return Table(("", *(SETS.get(name, name) for name in shown)), [row for row in rows if {*row[1:]} - {UNKNOWN}])
+
+
+def parted(whole: Table) -> list[Table]:
+    """The columns of SETS, then those of other arms, as many in each table as a terminal shows."""
+    first = [column for column, head in enumerate(whole.heads) if head in SETS.values()]
+    others = [column for column in range(1, len(whole.heads)) if column not in first]
+    parts = [first, *(others[start : start + WIDEST] for start in range(0, len(others), WIDEST))]
+    return [
+        Table(
+            tuple(whole.heads[column] for column in (0, *part)),
+            [tuple(cells[column] for column in (0, *part)) for cells in whole.rows],
+        )
+        for part in parts
+    ]
 
 
 def recorded(sets: Sequence[Composition]) -> list[dict[str, object]]:

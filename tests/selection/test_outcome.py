@@ -10,7 +10,7 @@ import pytest
 
 from curator.run import Run
 from curator.selection.composition import Composition, compositions
-from curator.selection.outcome import certified, line, outcome_of, recorded, table
+from curator.selection.outcome import certified, line, outcome_of, parted, recorded, table
 from curator.selection.solve import select
 from curator.wording import at_least
 
@@ -48,6 +48,13 @@ def test_random_sets_within_the_caps_stand_beside_those_without() -> None:
     heads, shown = table([POOL, low, CHOSEN, RANDOM])
     assert heads == ("", "chosen", "pool", "random", "low-matched")  # every other arm follows under its own name
     assert {cells[0]: cells[2:] for cells in shown}["most frequent format"] == ("prose 100%", "prose 100%", "list 75%")
+    many = [replace(low, set=f"arm {number}", words=float(number)) for number in range(4)]
+    first, second, third = parted(table([POOL, *many, CHOSEN, RANDOM]))
+    assert [part.heads for part in (first, second, third)] == [
+        ("", "chosen", "pool", "random"), ("", "arm 0", "arm 1", "arm 2"), ("", "arm 3")
+    ]  # fmt: skip
+    assert {cells[0]: cells[1:] for cells in second.rows}["words of an answer, median"] == ("0", "1", "2")
+    assert parted(table([POOL, CHOSEN])) == [table([POOL, CHOSEN])]
     assert {cells[0]: cells[3:] for cells in rows}["coverage of the pool"] == ("0.62", "0.58")
 
 
