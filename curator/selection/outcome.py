@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETS = {CURATED: "chosen", POOL: "pool", RANDOM: "random", RANDOM_CAPPED: "random within the caps"}
 """The sets that are shown first, in this order, and what each is called; other arms follow under their own names."""
-WIDEST = 3
+WIDEST = 4
 """Most other arms in a table for a terminal."""
 UNKNOWN = "unknown"
 

@@ -48,12 +48,12 @@ def test_random_sets_within_the_caps_stand_beside_those_without() -> None:
     heads, shown = table([POOL, low, CHOSEN, RANDOM])
     assert heads == ("", "chosen", "pool", "random", "low-matched")  # every other arm follows under its own name
     assert {cells[0]: cells[2:] for cells in shown}["most frequent format"] == ("prose 100%", "prose 100%", "list 75%")
-    many = [replace(low, set=f"arm {number}", words=float(number)) for number in range(4)]
+    many = [replace(low, set=f"arm {number}", words=float(number)) for number in range(5)]
     first, second, third = parted(table([POOL, *many, CHOSEN, RANDOM]))
     assert [part.heads for part in (first, second, third)] == [
-        ("", "chosen", "pool", "random"), ("", "arm 0", "arm 1", "arm 2"), ("", "arm 3")
+        ("", "chosen", "pool", "random"), ("", "arm 0", "arm 1", "arm 2", "arm 3"), ("", "arm 4")
     ]  # fmt: skip
-    assert {cells[0]: cells[1:] for cells in second.rows}["words of an answer, median"] == ("0", "1", "2")
+    assert {cells[0]: cells[1:] for cells in second.rows}["words of an answer, median"] == ("0", "1", "2", "3")
     assert parted(table([POOL, CHOSEN])) == [table([POOL, CHOSEN])]
     assert {cells[0]: cells[3:] for cells in rows}["coverage of the pool"] == ("0.62", "0.58")
 
