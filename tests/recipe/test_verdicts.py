@@ -139,7 +139,7 @@ def test_the_unmatched_sets_tables_and_the_readmes_row_are_those_of_their_verdic
         told = ["{} [{}, {}]".format(*shown(difference(each[judge, phase], random[judge, phase]))) for each in four]
         assert (judge == "head" and phase != "after 24") or f"{start} {' | '.join(told)} |" in page
     row = row_of("least against most similar rows")
-    assert phase != "after 24" or f"of any: {apart[0][0]} |" in row
+    assert phase != "after 24" or "of any: {} [{}, {}] |".format(*apart[0]) in row
     ends = [shown(difference(each["phrases", phase], matched["phrases", phase])) for each, matched in
             zip(four[:2], four[2:], strict=True)]  # fmt: skip
     words = " ".join(page.split())
