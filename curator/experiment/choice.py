@@ -173,7 +173,7 @@ def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
             score = sign * standardise(known)[0]
             if score.any() and all(float((score * other).mean()) <= ALIKE for other in taken):
                 taken.append(score)
-                kept = f"{words}, with {KEPT:.0%} of the attainable coverage beyond random sets"
+                kept = f"{words}, with at least {KEPT:.0%} of the attainable coverage beyond random sets"
                 yield Proposal(SCORE, kept, leaning(means.start, means.section, score))
 
 

@@ -81,7 +81,7 @@ def test_the_strongest_predictor_is_proposed_with_its_sign_and_keeps_its_coverag
     start, words, reading = world[0], world[-2], world[-1]
     found = next(offered(world, reading)[0])
     assert found.kind == "score"
-    assert found.what == "less words, with 50% of the attainable coverage beyond random sets"
+    assert found.what == "less words, with at least 50% of the attainable coverage beyond random sets"
     assert len(set(found.ids)) == 15
     assert np.mean([words[row] for row in found.ids]) < np.mean([*words.values()]) - 1
     assert coverage(start, found.ids) >= KEPT
