@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +18,7 @@ from curator.recipe.verify import RECOVERY
 from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
 from curator.report.model import Report
 from curator.report.part import plain
+from curator.report.pictures import pictures
 from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
@@ -86,7 +87,7 @@ def write_dataset(
     scores: Scores,
     selection: Selection,
     report: Report,
-    evidence: Callable[[Report], str],
+    evidence: Callable[[Report, Collection[str]], str],
     coverage: Mapping[str, int],
     verdicts: pl.DataFrame,
     controls: pl.DataFrame | None = None,
@@ -101,6 +102,7 @@ def write_dataset(
     - `data/controls/`, if `controls` are given: the sets that they were compared with, one split per arm (see
       `control_rows`).
     - `evidence/report.json`: what may be published of the report (see `record`).
+    - `evidence/figures/`: the figures that the card shows.
     - `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity and the id of the
       nearest task row.
     - `evidence/verdicts.parquet`: the columns VERDICTS.
@@ -112,7 +114,8 @@ def write_dataset(
     The folder holds no text of a task, a probe or an answer.
 
     Args:
-        evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card.
+        evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card,
+            with the figures of these names.
         coverage: Selected id -> number of pool rows that it covers best.
         verdicts: Of the whole panel, with VERDICTS among its columns.
         controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.
@@ -137,6 +140,9 @@ def write_dataset(
         write_table(temporary / "evidence" / "verdicts.parquet", arrow(verdicts.select(VERDICTS)))
         write_table(temporary / "evidence" / "dropped.parquet", arrow(dropped_rows(pool.dropped)))
         write_json(temporary / "evidence" / "report.json", plain(public))
+        drawn = pictures(public)
+        for figure, document in drawn.items():
+            write_text(temporary / "evidence" / "figures" / f"{figure}.svg", document)
         write_text(
             temporary / RECIPE,
             RECIPE_NOTE + yaml_of(without_nulls(public.provenance.recipe)),
@@ -145,7 +151,13 @@ def write_dataset(
         metadata = facts(rows, name=public.name, configs=configs, every=every)
         omitted = [] if controls is None else unpublished(pool, controls)
         text = card(
-            rows, metadata, report=public, evidence=evidence(public), configs=configs, every=every, omitted=omitted
+            rows,
+            metadata,
+            report=public,
+            evidence=evidence(public, drawn),
+            configs=configs,
+            every=every,
+            omitted=omitted,
         )
         describe(temporary, data, metadata, name=public.name, summary=public.decision.sentence, card=text)
 

@@ -153,7 +153,12 @@ def fill(template: str, **values: object) -> str:
     script = _asset(environment, "report.js")
     # Of the script as it stands on the page: a browser refuses it where one byte differs.
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shell = {"style": _asset(environment, "report.css"), "script": script, "policy": policy}
+    shell = {
+        "figure_style": _asset(environment, "figure.css"),
+        "style": _asset(environment, "report.css"),
+        "script": script,
+        "policy": policy,
+    }
     return environment.get_template(template).render(**values, **shell)
 
 

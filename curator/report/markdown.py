@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import JsonValue
@@ -39,6 +39,7 @@ class Filling(TypedDict):
     provenance: list[tuple[str, str]]
     stages: dict[str, Number]
     largest: int
+    pictures: Collection[str]
 
 
 def markdown(report: Report) -> str:
@@ -46,12 +47,16 @@ def markdown(report: Report) -> str:
     return page("report", "report.md.j2", **_filling(report))
 
 
-def evidence(report: Report) -> str:
-    """The part of the report that goes onto the card of the data set; it needs no `timing`."""
-    return page("report", "evidence.md.j2", **_filling(report))
+def evidence(report: Report, pictures: Collection[str] = ()) -> str:
+    """The part of the report that goes onto the card of the data set; it needs no `timing`.
+
+    Args:
+        pictures: Names of the figures that lie in `evidence/figures/` beside the card.
+    """
+    return page("report", "evidence.md.j2", **_filling(report, pictures))
 
 
-def _filling(report: Report) -> Filling:
+def _filling(report: Report, pictures: Collection[str] = ()) -> Filling:
     from curator.decision.verdict import models_of, named  # imports numpy, which showing a report does without
 
     anticipated = [name for name, weight in report.tuned.items() if weight]
@@ -74,6 +79,7 @@ def _filling(report: Report) -> Filling:
         "provenance": list(_flat(ran)),
         "stages": report.timing.stages,
         "largest": LARGEST,
+        "pictures": pictures,
     }
 
 

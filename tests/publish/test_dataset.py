@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 
 from curator.publish.dataset import VERDICTS, control_rows, dataset_rows
 from curator.publish.record import publishable, without_nulls
+from curator.report.markdown import markdown
 from curator.report.material import Model, Provenance
 from curator.report.part import plain
 
@@ -304,3 +306,12 @@ def test_a_data_file_is_called_by_its_content_wherever_it_is_named(run, report, 
     assert set(names) < set(json.loads((folder / "evidence" / "files.json").read_text())["files"])
     facts = YAML(typ="safe").load((folder / "README.md").read_text().split("---\n")[1])
     assert {part["path"] for config in facts["configs"] for part in config["data_files"]} == set(names)
+
+
+def test_every_figure_that_the_card_shows_lies_beside_it_and_is_known_by_its_digest(written, report):
+    card = (written / "README.md").read_text()
+    shown = re.findall(r"^!\[[^\]]+\]\((\S+)\)$", card, flags=re.MULTILINE)
+    assert shown == ["evidence/figures/harm.svg"]  # this run has neither a frontier nor a bank
+    assert [path.relative_to(written).as_posix() for path in written.glob("evidence/figures/*")] == shown
+    assert set(shown) < set(json.loads((written / "evidence" / "files.json").read_text())["files"])
+    assert "![" not in markdown(report)  # beside which no figure lies
