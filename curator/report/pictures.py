@@ -45,7 +45,9 @@ def _document(figure: Markup) -> str:
     assert described, "every figure describes itself"
     return fill(
         "picture.svg.j2",
-        figure=Markup(str(figure).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')),  # XML does not imply it
+        figure=Markup(
+            str(figure).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+        ),  # XML does not imply it
         label=Markup(described[1]),  # escaped already
         width=WIDTH,
         height=sum(lanes) + _AXIS if lanes else _AXES,
