@@ -27,6 +27,8 @@ Vector = NDArray[np.float64]
 
 DRAWS = 2000  # bootstrap resamples
 PERMUTATIONS = 9999  # the smallest p is 1e-4, which Holm can multiply by 500
+_OF_TASK = {"harm": "after", "before": "before", "degenerate": "degenerate", "log_odds": "log_odds"}
+"""Outcome of a subset -> the column of a task's."""
 LEAST_SUBSETS = 8
 """Fewest subsets for which correlations are computed."""
 
@@ -74,6 +76,22 @@ class Reliability:
 
 
 @dataclass(frozen=True)
+class Continuous:
+    """The log-odds of refusing as an outcome of a subset, beside the judged one.
+
+    Attributes:
+        rho, low, high: Spearman's rho with harm over the subsets, and its 95% bootstrap interval. Below zero where
+            refusing less goes with more harm; near zero, the log-odds measure something else than the judge.
+        reliability: How reliably the log-odds of one subset repeat.
+    """
+
+    rho: float | None
+    low: float | None
+    high: float | None
+    reliability: Reliability
+
+
+@dataclass(frozen=True)
 class Reading:
     """All results of a bank.
 
@@ -86,6 +104,7 @@ class Reading:
             that have both. Intervals are not adjusted; `p_holm` is, for all features. `log_odds_rho` is with the
             log-odds of refusing (null where the bank has none), and points the other way for the same feature.
         mixtures: The regression on each grouping, in the order of `groups`.
+        continuous: Null where the bank has no log-odds.
         left_out: Number of subsets without a scored outcome on every anticipated task.
     """
 
@@ -93,6 +112,7 @@ class Reading:
     predictors: pl.DataFrame
     mixtures: tuple[Mixture, ...]
     reliability: Reliability
+    continuous: Continuous | None
     left_out: int
 
 
@@ -130,19 +150,19 @@ def read(
         predictors=_predictors(scored, features, seed),
         mixtures=tuple(mixture(chosen, groups, name, generator(seed, "bank", "mixture", name)) for name in named),
         reliability=_reliability(outcomes, mix, set(scored["subset"])),
+        continuous=_continuous(scored, outcomes, mix, seed),
         left_out=subsets.height - scored.height,
     )
 
 
 def _by_seed(outcomes: pl.DataFrame, mix: Mapping[str, float]) -> pl.DataFrame:
     """Values of each subset and seed, weighted over the tasks; null if a task lacks one."""
-    quantities = {"harm": "after", "before": "before", "degenerate": "degenerate", "log_odds": "log_odds"}
     of_mix = outcomes.filter(pl.col("task").is_in(list(mix))).with_columns(
         weight=pl.col("task").replace_strict(dict(mix), return_dtype=pl.Float64)
     )
     weighted = [
         pl.when(pl.col(column).count() == len(mix)).then((pl.col(column) * pl.col("weight")).sum()).alias(name)
-        for name, column in quantities.items()
+        for name, column in _OF_TASK.items()
     ]
     return of_mix.group_by("subset", "seed", maintain_order=True).agg(*weighted)
 
@@ -222,13 +242,24 @@ def _orders(seed: int, n: int) -> NDArray[np.int64]:
     return random.permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1)
 
 
-def _reliability(outcomes: pl.DataFrame, mix: Mapping[str, float], scored: set[str]) -> Reliability:
+def _continuous(scored: pl.DataFrame, outcomes: pl.DataFrame, mix: Mapping[str, float], seed: int) -> Continuous | None:
+    measured = scored.filter(pl.col("log_odds").is_not_null())
+    if measured.is_empty():
+        return None
+    rho, low, high, _ = _correlated(_numbers(measured, "log_odds"), _numbers(measured, "harm"), seed)
+    return Continuous(rho, low, high, _reliability(outcomes, mix, set(measured["subset"]), "log_odds"))
+
+
+def _reliability(
+    outcomes: pl.DataFrame, mix: Mapping[str, float], scored: set[str], outcome: str = "harm"
+) -> Reliability:
     kept = outcomes.filter(pl.col("subset").is_in(list(scored)))
     by_seed = _by_seed(kept, mix)
     if by_seed["seed"].n_unique() > 1:
-        return _repeats("seeds", _complete(by_seed, "seed", "harm"))
+        return _repeats("seeds", _complete(by_seed, "seed", outcome))
     if len(mix) > 1:
-        return _repeats("tasks", _complete(kept.filter(pl.col("task").is_in(list(mix))), "task", "after"))
+        of_tasks = kept.filter(pl.col("task").is_in(list(mix)))
+        return _repeats("tasks", _complete(of_tasks, "task", _OF_TASK[outcome]))
     return Reliability(None, len(scored), 1)
 
 

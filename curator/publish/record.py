@@ -137,6 +137,7 @@ REPORT = {
     "log_odds.models": "arm task",
     "bank": "tasks",
     "bank.reliability": "source",
+    "bank.continuous.reliability": "source",
     "bank.predictors": "feature",
     # Not of openers, which are words of answers.
     **{f"bank.mixtures.{grouping}.best": "group" for grouping in _NAMED},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from curator import wording
 from curator.report import drawing
 from curator.report.cells import Cell, Row, Table, cell, number, share, table
-from curator.report.part import CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
+from curator.report.part import Absent, CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -102,6 +102,17 @@ class Reliability(Part):
     ceiling_high: ShareOrNull = None
 
 
+class Continuous(Part):
+    """The log-odds of refusing as an outcome of a subset, beside the judged one."""
+
+    rho: CorrelationOrNull
+    """Spearman's rho with harm over the subsets; below zero where refusing less goes with more harm."""
+    low: CorrelationOrNull
+    """Lower limit of its 95% bootstrap interval over subsets."""
+    high: CorrelationOrNull
+    reliability: Reliability
+
+
 class Bank(Part):
     """What a bank of trials says about durability, on this model and these tasks."""
 
@@ -121,6 +132,8 @@ class Bank(Part):
     harm: Quantiles | None
     """Harm of the subsets after fine-tuning, weighted over the tasks."""
     reliability: Reliability
+    continuous: Continuous | Absent = None
+    """Absent if the log-odds of refusing were not measured."""
     predictors: Many[Predictor]
     """Every feature, the strongest first."""
     mixtures: dict[str, MixtureOf]
@@ -138,8 +151,9 @@ class Bank(Part):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences on what was tried, what predicts harm, and how well an outcome repeats."""
-        return _tried(self), _predicts(self), _repeats(self.reliability)
+        """Sentences on what was tried, what predicts harm, how well an outcome repeats, and what the log-odds say."""
+        beside = () if self.continuous is None else (_follows(self.continuous),)
+        return _tried(self), _predicts(self), _repeats(self.reliability), *beside
 
 
 def bank_of(run: Run) -> Bank | None:
@@ -179,6 +193,7 @@ def bank_of(run: Run) -> Bank | None:
         tasks=tuple(weights),
         harm=quantiles(scored["harm"].to_numpy()),
         reliability=Reliability.model_validate(reading.reliability),
+        continuous=None if reading.continuous is None else Continuous.model_validate(reading.continuous),
         predictors=tuple(
             Predictor(**{name: row[name] for name in Predictor.model_fields})
             for row in reading.predictors.iter_rows(named=True)
@@ -306,6 +321,21 @@ def _repeats(found: Reliability) -> str:
     return (
         f"{words} For the mean over {seeds}, it is {_figure(found.mean)}. The square root of this figure, "
         f"{_figure(found.ceiling)} {limits}, is how closely a perfect score is expected to correlate with that mean."
+    )
+
+
+def _follows(found: Continuous) -> str:
+    repeats = found.reliability
+    again = "" if repeats.one is None else (
+        f" From {'seed to seed' if repeats.source == 'seeds' else 'task to task'}, they repeat with an intraclass "
+        f"correlation of {_figure(repeats.one)} [{_figure(repeats.low)}, {_figure(repeats.high)}]."
+    )  # fmt: skip
+    if found.rho is None or found.low is None or found.high is None:
+        return f"Whether the log-odds of refusing follow judged harm is not known.{again}"
+    follow = "follow judged harm" if found.high < 0 else "are not shown to follow judged harm"
+    return (
+        f"The log-odds of refusing {follow}: rho {_figure(found.rho)} [{_figure(found.low)}, {_figure(found.high)}] "
+        f"over the sets.{again} They propose no set."
     )
 
 

@@ -140,6 +140,36 @@ def test_with_one_seed_only_the_tasks_say_something_and_there_is_no_ceiling() ->
     assert of(alone, weights={"list": 1.0, "dialogue": 0.0}).reliability.source is None
 
 
+def test_the_log_odds_are_an_outcome_of_their_own(known, reading) -> None:
+    means = known.outcomes.group_by("subset", maintain_order=True).agg(pl.col("log_odds").mean())["log_odds"]
+    found = reading.continuous
+    assert found.rho == pytest.approx(stats.spearmanr(means.round(9), harm_of(known)).statistic)
+    assert found.low < found.rho < found.high < 0
+    by_seed = known.outcomes.group_by("subset", "seed", maintain_order=True).agg(pl.col("log_odds").mean())
+    table = by_seed.pivot(on="seed", index="subset", values="log_odds").drop("subset").to_numpy()
+    twin = np.cov(table.T)[0, 1] / np.var(table, axis=0, ddof=1).mean()
+    assert found.reliability.one == pytest.approx(twin)
+    assert (found.reliability.source, found.reliability.subsets) == ("seeds", 40)
+    # With one seed, that of the tasks' log-odds.
+    once = bank(4, 24, features=2)
+    wide = once.outcomes.pivot(on="task", index="subset", values="log_odds").drop("subset").to_numpy()
+    of_tasks = np.cov(wide.T)[0, 1] / np.var(wide, axis=0, ddof=1).mean()
+    assert of(once).continuous.reliability.one == pytest.approx(of_tasks)
+
+
+def test_log_odds_of_some_subsets_are_those_of_these_and_none_say_nothing(known) -> None:
+    def measured(among):
+        log_odds = pl.when(pl.col("subset").is_in(among)).then("log_odds").alias("log_odds")
+        return of(replace(known, outcomes=known.outcomes.with_columns(log_odds))).continuous
+
+    assert measured([]) is None
+    some = measured([f"s{number}" for number in range(20)])
+    assert some.reliability.subsets == 20
+    few = measured(["s0", "s1"])
+    assert few.rho is None
+    assert few.reliability.one is None
+
+
 def test_a_mixture_that_matters_is_usable_and_its_best_has_less_of_what_harms() -> None:
     frames = bank(6, 60, features=2, rho=0.85, by="share:c0")
     reading = of(frames, mixtures=True)

@@ -161,6 +161,24 @@ def test_how_far_an_outcome_repeats_is_said_of_what_is_known(part, found, words)
     assert "None" not in sentence
 
 
+def test_what_the_log_odds_follow_is_said_of_what_is_known(part):
+    def said(**of):
+        *_, last = part.model_copy(update={"continuous": part.continuous.model_copy(update=of)}).sentences
+        return last
+
+    repeats = part.continuous.reliability
+    assert said(rho=-0.6, low=-0.8, high=-0.2).startswith(
+        "The log-odds of refusing follow judged harm: rho -0.60 [-0.80, -0.20] over the sets. From seed to seed, they "
+        f"repeat with an intraclass correlation of {repeats.one:.2f} [{repeats.low:.2f}, {repeats.high:.2f}]."
+    )
+    assert "are not shown to follow judged harm: rho -0.07" in said(rho=-0.07, low=-0.3, high=0.2)
+    unknown = dict.fromkeys(("rho", "low", "high"))
+    once = Reliability(source=None, subsets=9, repeats=1, **dict.fromkeys(("one", "low", "high", "mean", "ceiling")))
+    words = "Whether the log-odds of refusing follow judged harm is not known."
+    assert said(**unknown, reliability=once) == words
+    assert len(part.model_copy(update={"continuous": None}).sentences) == 3
+
+
 def test_openers_are_not_published_and_categories_are(report):
     opener = report.bank.mixtures["category"].model_copy()
     mixtures = {**report.bank.mixtures, "opener": opener}
@@ -170,3 +188,4 @@ def test_openers_are_not_published_and_categories_are(report):
     assert public.mixtures["category"] == report.bank.mixtures["category"]
     assert public.predictors == report.bank.predictors
     assert public.reliability == report.bank.reliability
+    assert public.continuous == report.bank.continuous
