@@ -18,10 +18,10 @@ import polars as pl
 from curator import wording
 from curator.records import ANSWER_COLUMNS, PHASES, Pool, Scores, Selection
 from curator.report import seeds
-from curator.report.bank import bank_plot, bank_tables
+from curator.report.bank import bank_tables
 from curator.report.cells import label
 from curator.report.figures import Figures
-from curator.report.log_odds import log_odds_plot, log_odds_tables
+from curator.report.log_odds import log_odds_tables
 from curator.report.model import Report
 from curator.report.part import MIX
 from curator.report.plots import plots, styles_of
@@ -99,7 +99,7 @@ def webpage(
         primary=report.decision.primary,
         styles=styles,
         tables={**tables(report, figures), **log_odds_tables(report), **bank_tables(report.bank)},
-        drawn={**plots(report, figures), **log_odds_plot(report, styles), **bank_plot(report.bank)},
+        drawn=plots(report, figures),
         seeds=seeds.words(report),
         chosen=chosen,
         answers=answers,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from curator.report.bank import bank_plot
 from curator.report.figures import Figures
 from curator.report.html import fill
 from curator.report.model import Report
@@ -33,7 +32,7 @@ def pictures(report: Report) -> dict[str, str]:
     A document loads nothing and has no script, and it follows the reader's light or dark colours. It is HTML inside
     SVG, which browsers draw; a program that draws SVG alone shows the figure's description instead.
     """
-    drawn = {**plots(report, Figures()), **bank_plot(report.bank)}
+    drawn = plots(report, Figures())
     return {name: _document(drawn[name]) for name in PICTURES if name in drawn}
 
 

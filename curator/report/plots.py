@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from curator import wording
 from curator.report import composition, depth, drawing, frontier, seeds
+from curator.report.bank import bank_plot
 from curator.report.cells import label
 from curator.report.figures import Figures
+from curator.report.log_odds import log_odds_plot
 from curator.report.model import Report
 from curator.report.part import MIX
 
@@ -50,6 +52,7 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
         drawn[f"distribution {name}"] = drawing.curves(
             spread.edges, sets, label=words, axes=("share of rows", "similarity")
         )
+    drawn |= {**log_odds_plot(report, styles), **bank_plot(report.bank)}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from curator.report.bank import Bank
+from curator.report.drawn import drawings
 from curator.report.frontier import frontier_of
 from curator.report.pictures import PICTURES, WIDTH, pictures
 from curator.selection.floor import frontier_frame
@@ -53,9 +54,10 @@ def drawn(report):
     return {name: ElementTree.fromstring(document) for name, document in pictures(report).items()}
 
 
-def test_there_is_one_for_each_figure_that_has_anything_to_draw(drawn):
+def test_there_is_one_for_each_figure_that_has_anything_to_draw(report, drawn):
     assert tuple(drawn) == PICTURES
     assert "bank" not in pictures(invent().report())
+    assert set(PICTURES) <= set(drawings(report, {}))  # as a notebook shows them
 
 
 def test_it_draws_what_the_page_draws(report, drawn):
