@@ -175,7 +175,7 @@ class Result:
         }
 
     def drawings(self) -> dict[str, Drawing]:
-        """The figures of report.html by name, in its order; each can be shown in a notebook or saved as a page.
+        """The figures of report.html by name; each can be shown in a notebook or saved as a page.
 
         Example:
             >>> result.drawings()["harm"].save("harm.html")  # doctest: +SKIP

@@ -81,7 +81,7 @@ class Continuous:
 
     Attributes:
         rho, low, high: Spearman's rho with harm over the subsets, and its 95% bootstrap interval. Below zero where
-            refusing less goes with more harm; near zero, the log-odds measure something else than the judge.
+            refusing less goes with more harm.
         reliability: How reliably the log-odds of one subset repeat.
     """
 

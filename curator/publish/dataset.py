@@ -102,7 +102,7 @@ def write_dataset(
     - `data/controls/`, if `controls` are given: the sets that they were compared with, one split per arm (see
       `control_rows`).
     - `evidence/report.json`: what may be published of the report (see `record`).
-    - `evidence/figures/`: the figures that the card shows.
+    - `evidence/figures/`: the drawings that the card shows.
     - `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity and the id of the
       nearest task row.
     - `evidence/verdicts.parquet`: the columns VERDICTS.
@@ -114,8 +114,8 @@ def write_dataset(
     The folder holds no text of a task, a probe or an answer.
 
     Args:
-        evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card,
-            with the figures of these names.
+        evidence: Makes the card's Markdown, in which foreign text is inert, from what may be published of the report
+            and the names of the drawings.
         coverage: Selected id -> number of pool rows that it covers best.
         verdicts: Of the whole panel, with VERDICTS among its columns.
         controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.

@@ -138,7 +138,7 @@ REPORT = {
     "bank": "tasks",
     "bank.reliability": "source",
     "bank.continuous.reliability": "source",
-    "bank.predictors": "feature",
+    "bank.predictors": "feature~",
     # Not of openers, which are words of answers.
     **{f"bank.mixtures.{grouping}.best": "group" for grouping in _NAMED},
     "selection": "objective parameters.greedy parameters.graph parameters.device",

@@ -193,12 +193,12 @@ def bank_of(run: Run) -> Bank | None:
         tasks=tuple(weights),
         harm=quantiles(scored["harm"].to_numpy()),
         reliability=Reliability.model_validate(reading.reliability),
-        continuous=None if reading.continuous is None else Continuous.model_validate(reading.continuous),
         predictors=tuple(
             Predictor(**{name: row[name] for name in Predictor.model_fields})
             for row in reading.predictors.iter_rows(named=True)
         ),
         mixtures=mixtures,
+        **({} if reading.continuous is None else {"continuous": Continuous.model_validate(reading.continuous)}),
     )
 
 
@@ -325,17 +325,21 @@ def _repeats(found: Reliability) -> str:
 
 
 def _follows(found: Continuous) -> str:
-    repeats = found.reliability
-    again = "" if repeats.one is None else (
-        f" From {'seed to seed' if repeats.source == 'seeds' else 'task to task'}, they repeat with an intraclass "
-        f"correlation of {_figure(repeats.one)} [{_figure(repeats.low)}, {_figure(repeats.high)}]."
-    )  # fmt: skip
+    repeats, again = found.reliability, ""
+    if repeats.one is not None:
+        limits = "" if repeats.low is None else f" [{_figure(repeats.low)}, {_figure(repeats.high)}]"
+        over = "seed to seed" if repeats.source == "seeds" else "task to task of one training"
+        again = f" From {over}, they repeat with an intraclass correlation of {_figure(repeats.one)}{limits}."
+    chosen = " What the bank proposes depends on judged harm alone."
     if found.rho is None or found.low is None or found.high is None:
-        return f"Whether the log-odds of refusing follow judged harm is not known.{again}"
-    follow = "follow judged harm" if found.high < 0 else "are not shown to follow judged harm"
+        return f"Whether the log-odds of refusing follow judged harm is not known.{again}{chosen}"
+    follow = "follow judged harm"
+    if found.high >= 0:
+        follow = "go against judged harm" if found.low > 0 else "are not shown to follow judged harm"
+    rho = f"rho {_figure(found.rho)} [{_figure(found.low)}, {_figure(found.high)}] over the sets"
     return (
-        f"The log-odds of refusing {follow}: rho {_figure(found.rho)} [{_figure(found.low)}, {_figure(found.high)}] "
-        f"over the sets.{again} They propose no set."
+        f"The log-odds of refusing {follow}: {rho} (below zero, models that are likelier to refuse are less harmful)."
+        f"{again}{chosen}"
     )
 
 

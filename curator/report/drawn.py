@@ -40,7 +40,7 @@ class Drawing:
 
 
 def drawings(report: Report, values: Mapping[str, object]) -> dict[str, Drawing]:
-    """Name -> figure, in the report's order.
+    """Name -> figure.
 
     Args:
         values: The content of figures.json.

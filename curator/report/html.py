@@ -121,7 +121,7 @@ def _indented(text: str) -> Markup:
 
 
 def fill(template: str, **values: object) -> str:
-    """A page: the template with these values, the style sheet, the script, and the policy that lets the script run.
+    """A page: the template with these values, the style sheets, the script, and the policy that lets the script run.
 
     Raises:
         jinja2.TemplateError: The template names a value that it was not given, which is a bug in curator.

@@ -17,12 +17,10 @@ PICTURES = ("harm", "frontier", "bank")
 """The figures that a card shows, where there is anything to draw."""
 WIDTH = 860
 """Width in pixels; a page scales it."""
-_LANE, _WRAPPED, _AXIS, _AXES = 30, 40, 64, 372
-"""Heights in pixels: of a lane, of one whose name may take two lines, of an axis with its words, and of a figure of two
-axes.
-"""
-_LINE = 34
-"""Characters of a name that one line holds, for certain."""
+_LANE, _AXIS, _AXES = 30, 64, 376
+"""Heights in pixels: of a lane, of an axis with its words, and of a figure of two axes."""
+_LINE = 30
+"""Characters of a name on one line; each further line makes its lane taller."""
 _LABEL, _NAME = re.compile('aria-label="([^"]*)"'), re.compile('<span class="name">([^<]*)</span>')
 
 
@@ -39,7 +37,7 @@ def pictures(report: Report) -> dict[str, str]:
 def _document(figure: Markup) -> str:
     from markupsafe import Markup
 
-    lanes = [_LANE if len(name) <= _LINE else _WRAPPED for name in _NAME.findall(figure)]
+    lanes = [max(_LANE, 22 + 18 * (-(-len(name) // _LINE) - 1)) for name in _NAME.findall(figure)]
     described = _LABEL.search(figure)
     assert described, "every figure describes itself"
     return fill(
@@ -48,6 +46,7 @@ def _document(figure: Markup) -> str:
             str(figure).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
         ),  # XML does not imply it
         label=Markup(described[1]),  # escaped already
-        width=WIDTH,
-        height=sum(lanes) + _AXIS if lanes else _AXES,
+        # As text: the page's whole numbers get their thousands separated.
+        width=str(WIDTH),
+        height=str(sum(lanes) + _AXIS if lanes else _AXES),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html import unescape
 
 import polars as pl
@@ -16,6 +17,7 @@ from curator.report.html import webpage
 from curator.report.markdown import evidence, markdown
 from curator.report.model import Report
 from curator.report.part import plain
+from curator.report.pictures import pictures
 from curator.run import Run
 from curator.run.files import save_frame
 from curator.seeds import derive
@@ -168,15 +170,33 @@ def test_what_the_log_odds_follow_is_said_of_what_is_known(part):
 
     repeats = part.continuous.reliability
     assert said(rho=-0.6, low=-0.8, high=-0.2).startswith(
-        "The log-odds of refusing follow judged harm: rho -0.60 [-0.80, -0.20] over the sets. From seed to seed, they "
+        "The log-odds of refusing follow judged harm: rho -0.60 [-0.80, -0.20] over the sets (below zero, models "
+        "that are likelier to refuse are less harmful). From seed to seed, they "
         f"repeat with an intraclass correlation of {repeats.one:.2f} [{repeats.low:.2f}, {repeats.high:.2f}]."
     )
     assert "are not shown to follow judged harm: rho -0.07" in said(rho=-0.07, low=-0.3, high=0.2)
+    assert "go against judged harm: rho 0.50" in said(rho=0.5, low=0.3, high=0.7)
+    unlimited = repeats.model_copy(update={"one": 0.0, "low": None, "high": None})
+    assert "an intraclass correlation of 0.00. What" in said(reliability=unlimited)
     unknown = dict.fromkeys(("rho", "low", "high"))
     once = Reliability(source=None, subsets=9, repeats=1, **dict.fromkeys(("one", "low", "high", "mean", "ceiling")))
-    words = "Whether the log-odds of refusing follow judged harm is not known."
+    words = "Whether the log-odds of refusing follow judged harm is not known. "
+    words += "What the bank proposes depends on judged harm alone."
     assert said(**unknown, reliability=once) == words
     assert len(part.model_copy(update={"continuous": None}).sentences) == 3
+
+
+def test_a_bank_without_log_odds_writes_none_down_and_a_feature_is_published_without_its_path(frames, run, tmp_path):
+    shutil.copytree(run.root, tmp_path / "run")
+    outcomes = tmp_path / "run" / "4-select" / "bank" / "outcomes.parquet"
+    save_frame(outcomes, frames[2].with_columns(log_odds=pl.lit(None, pl.Float64)))
+    part = bank_of(Run(run.recipe, tmp_path / "run"))
+    assert "continuous" not in part.model_dump(exclude_unset=True)  # as a report is written
+    first, *others = part.predictors
+    features = (first.model_copy(update={"feature": "cosine/mean, /home/somebody/models/x"}), *others)
+    report = invent().report(bank=part.model_copy(update={"predictors": features}))
+    public = publishable(report)
+    assert "somebody" not in pictures(public)["bank"] + json.dumps(plain(public))
 
 
 def test_openers_are_not_published_and_categories_are(report):
