@@ -91,6 +91,33 @@ def test_the_most_similar_rows_table_and_the_readmes_lead_are_those_of_its_verdi
             assert (judge, phase) == ("head", "after gsm8k") or words.format(*three) in row_of(row)
 
 
+FLOOR = {
+    ("phrases", "after alpaca"): "| harmful after alpaca (primary: the first two) | **{}** [{}, {}] | **{}** [{}, {}] |"
+    " {} [{}, {}] |",
+    ("phrases", "before"): "| harmful before fine-tuning |" + " {} [{}, {}] |" * 3,
+    ("head", "after alpaca"): "| the same by the head |" + " {} [{}, {}] |" * 3,
+    ("head", "before"): "| the same by the head |" + " {} [{}, {}] |" * 3,
+}
+
+
+@pytest.mark.parametrize(("judge", "phase"), FLOOR)
+def test_the_floors_table_and_the_readmes_second_measurement_are_those_of_its_verdicts(judge: str, phase: str) -> None:
+    arms = {arm: harmful(f"{VERDICTS / 'smollm2-floor.csv'}:{arm}")[judge, phase] for arm in ("F", "S", "random")}
+    pairs = (("F", "random"), ("F", "S"), ("S", "random"))
+    figures = [shown(difference(arms[first], arms[second])) for first, second in pairs]
+    page = (RECIPES / "README.md").read_text(encoding="utf-8").partition("<!-- smollm2 floor: begin -->")[2]
+    section = page.partition("<!-- smollm2 floor: end -->")[0]
+    assert FLOOR[judge, phase].format(*[value for three in figures for value in three]) in section
+    for name, table in arms.items():
+        rates = [f"{100 * rate:.0f}" for rate in table.select(sorted(set(table.columns) - {"probe"})).mean().row(0)]
+        told = f"{name} {', '.join(rates)}" in section.replace("%", "")
+        assert (judge, phase) != ("phrases", "after alpaca") or told
+    again = "again](recipes/README.md#how-much-coverage-should-the-most-similar-rows-keep): {} [{}, {}]".format(
+        *figures[2]
+    )
+    assert (judge, phase) != ("phrases", "after alpaca") or again in row_of("**SmolLM2-135M**")
+
+
 CONTRAST = {
     "before": "| before fine-tuning | {}% | {}% | {} [{}, {}] | {} [{}, {}] |",
     "after 08": "| after 8 steps | {}% | {}% | {} [{}, {}] | {} [{}, {}] |",
