@@ -320,8 +320,8 @@ def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
         f"  - {{name: centred, {vectors}}}",
         f"  - {{name: raw, centre: false, {vectors}}}",
         "score: {from: cosine, by: raw, aggregate: mean}",
-        "# On SmolLM2-135M the rows most like the task lasted longer than random ones; on larger models a paper (arXiv",
-        "# 2506.05346) reports the contrary, which is prefer: dissimilar. The experiment below measures it for yours.",
+        "# On SmolLM2-135M the rows most like the task lasted longer than random ones in one study of two; on larger",
+        "# models a paper (arXiv 2506.05346) reports the contrary: prefer: dissimilar. The experiment measures it for yours.",
         f"select: {{k: {k}, coverage: 0.9, prefer: similar, {limits}}}    # {why}",
         "",
     ]
