@@ -321,7 +321,7 @@ def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
         f"  - {{name: raw, centre: false, {vectors}}}",
         "score: {from: cosine, by: raw, aggregate: mean}",
         "# On SmolLM2-135M the rows most like the task lasted longer than random ones in one study of two; on larger",
-        "# models a paper (arXiv 2506.05346) reports the contrary: prefer: dissimilar. The experiment measures it for yours.",
+        "# models a paper (arXiv 2506.05346) reports the contrary. prefer: dissimilar is its advice; measure both.",
         f"select: {{k: {k}, coverage: 0.9, prefer: similar, {limits}}}    # {why}",
         "",
     ]
