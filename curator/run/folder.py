@@ -143,15 +143,54 @@ def _marker(path: Path, *names: str) -> dict[str, Any]:
     return found
 
 
+def repeat(root: Path, source: str, folder: str, key: str) -> None:
+    """Puts a finished piece of the run folder `root` into another of its folders too, as links if the disk supports
+    them, unless that holds the piece already. Both folders are relative to `root`, as are the paths in the record. Its
+    seconds become 0, since it took none.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written.
+    """
+    target = root / folder
+    with disk(target):
+        if kept(target, key):
+            return
+        _set_aside(target, key)
+        with _copied(root / source, target) as temporary:
+            done = _marker(temporary / DONE, "record")
+            record = {name: _moved(value, source, folder) for name, value in done["record"].items()}
+            spent = {"seconds": 0.0}
+            record |= spent if "seconds" in record else {}
+            write_json(temporary / DONE, {**done, **spent, "record": record})
+
+
+def _moved(value: object, source: str, folder: str) -> object:
+    """A record whose paths below one folder are below another."""
+    if isinstance(value, Mapping):
+        return {name: _moved(each, source, folder) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_moved(each, source, folder) for each in value]
+    if isinstance(value, str) and value.startswith(f"{source}/"):
+        return folder + value.removeprefix(source)
+    return value
+
+
 def _take(place: Path, folder: Path, key: str) -> bool:
     """Puts the piece that a shelf names into `folder`, as links if the disk supports them; false if there is none."""
     source = _on_shelf(place, key)
     if source is None or source.resolve() == folder.resolve():
         return False
-    with replacing_folder(folder) as temporary:
-        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+    with _copied(source, folder) as temporary:
         write_json(temporary / SHARED, {"from": os.path.relpath(source, place.parent)})
     return True
+
+
+@contextmanager
+def _copied(source: Path, folder: Path) -> Iterator[Path]:
+    """A copy of a piece, as links if the disk supports them, which replaces `folder` if the block succeeds."""
+    with replacing_folder(folder) as temporary:
+        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+        yield temporary
 
 
 def _shelve(shelf: Path | None, folder: Path, key: str) -> None:

@@ -18,7 +18,7 @@ from curator.model.load import load_config, load_model, load_tokenizer
 from curator.recipe.training import Training
 from curator.records import Conversations, Trained
 from curator.run.files import absolute, load_frame, relative, trained_from, trained_record
-from curator.run.folder import finished, kept, key_of, make
+from curator.run.folder import finished, kept, key_of, make, repeat
 from curator.run.ran import computed_with, require_alike
 from curator.train.adapter import drops
 from curator.train.sft import train
@@ -215,6 +215,10 @@ def shelf_of(job: Job) -> Path | None:
     return None if job.shelf is None else job.shelf / job.folder
 
 
+def _is_kept(job: Job) -> bool:
+    return kept(job.root / job.folder, job.key, shelf=shelf_of(job))
+
+
 class Count:
     """Counts the finished pieces of a step. Those that are kept from before are counted when the step begins, so that
     speed and time left are those of the others.
@@ -227,7 +231,7 @@ class Count:
 
     def begin(self, jobs: Iterable[Job]) -> None:
         """Counts those of the jobs, which have not been begun, whose pieces are kept."""
-        there = {job.folder for job in jobs if kept(job.root / job.folder, job.key, shelf=shelf_of(job))}
+        there = {job.folder for job in jobs if _is_kept(job)}
         self._kept |= there
         self._add(len(there))
 
@@ -241,6 +245,15 @@ class Count:
         self._progress(self._done, self._total)
 
 
+def _makers(jobs: Sequence[AnyJob]) -> dict[str, AnyJob]:
+    """For each key the job that makes its piece: one whose piece is kept if there is any, else the first."""
+    makers: dict[str, AnyJob] = {}
+    for job in jobs:
+        if job.key not in makers or (_is_kept(job) and not _is_kept(makers[job.key])):
+            makers[job.key] = job
+    return makers
+
+
 def executed(
     work: Callable[[AnyJob], Result],
     jobs: Sequence[AnyJob],
@@ -249,8 +262,9 @@ def executed(
     *,
     mix: bool,
 ) -> Iterator[Result]:
-    """Results of the jobs of one run folder, as they finish. Unless the recipe allows it (`mix`), no job starts that
-    would be computed in another way than the finished pieces, or than the models that the jobs start from.
+    """Results of the jobs of one run folder, as they finish. Jobs with equal keys would make the same piece, so one of
+    them is done and the others take its files. Unless the recipe allows it (`mix`), no job starts that would be
+    computed in another way than the finished pieces, or than the models that the jobs start from.
 
     Args:
         execute: The engine, from `engine.runner`.
@@ -280,6 +294,11 @@ def executed(
     if unfinished and not mix:
         require_alike(before)
         jobs = [replace(job, beside=dict(list(before.items())[:1])) for job in jobs]
-    yield from execute(work, jobs)
+    makers = _makers(jobs)
+    yield from execute(work, [job for job in jobs if makers[job.key] is job])
+    for job in jobs:
+        if makers[job.key] is not job:
+            repeat(root, makers[job.key].folder, job.folder, job.key)
+            yield work(job)
     if unfinished and not mix:
         require_alike(known([*models, *keys], keys))

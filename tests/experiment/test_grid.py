@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from curator.experiment.design import Experiment
 from curator.experiment.grid import answer_grid, train_grid
@@ -168,6 +169,74 @@ def test_a_second_call_keeps_every_piece(performed, experiment):
     assert pieces(experiment.root) == finished
     assert again == done
     assert told.equals(answers)
+
+
+def parameters(weights):
+    model = load_model(weights.base, adapters=weights.adapters)
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+def of_equal_rows(experiment, root):
+    """The experiment with an arm `random` whose rows are those of `curated`."""
+    same = {("random", seed): experiment.arms["curated", seed] for seed in range(2)}
+    return replace(experiment, root=root, arms={**experiment.arms, **same})
+
+
+def watching(worked):
+    """Works like `here`, and notes the folders of the jobs that are given to it."""
+
+    def run(work, jobs):
+        worked.extend(job.folder for job in jobs)
+        return here(work, jobs)
+
+    return run
+
+
+def trained(experiment, worked):
+    stage = experiment.root / "5-train"
+    return train_grid(experiment, grid(), stage, execute=watching(worked), progress=lambda *_: None)
+
+
+def test_arms_of_equal_rows_are_trained_and_asked_once(experiment, tmp_path):
+    equal, worked = of_equal_rows(experiment, tmp_path), []
+    done = trained(equal, worked)
+    weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): equal.base}
+    answers = answer_grid(
+        equal, grid(), weights, tmp_path / "6-answer", section=GENERATE, execute=watching(worked),
+        progress=lambda *_: None,
+    )  # fmt: skip
+    assert sum("curated" in folder for folder in worked) == 2 * 2 * 2
+    assert not any("random" in folder for folder in worked)
+    for phase in ("before", "after"):
+        own, taken = (answers.filter(arm=arm, phase=phase).drop("arm") for arm in ("curated", "random"))
+        assert own.height > 0
+        assert own.equals(taken)
+    for cell, (model, record) in done.items():
+        assert all(Path(adapter).is_dir() for adapter in model.adapters)
+        assert (cell.arm == "random") == (record.seconds == 0)
+        assert f"{cell.arm}-{cell.seed}" in record.path
+
+
+def test_a_model_taken_from_an_equal_arm_stays_when_that_arm_changes(experiment, tmp_path):
+    equal, cell = of_equal_rows(experiment, tmp_path), Cell("random", 0, "list")
+    first = trained(equal, [])
+    own = parameters(first[cell][0])
+    other = {("curated", seed): experiment.arms["random", seed] for seed in range(2)}
+    worked = []
+    again = trained(replace(equal, arms={**equal.arms, **other}), worked)
+    assert again[cell][0] == first[cell][0]
+    assert torch.equal(parameters(again[cell][0]), own)
+    assert not torch.equal(parameters(again[Cell("curated", 0, "list")][0]), own)
+
+
+def test_of_equal_arms_the_one_that_is_kept_is_taken(experiment, tmp_path):
+    equal, worked = of_equal_rows(experiment, tmp_path), []
+    trained(equal, [])
+    for folder in [*(tmp_path / "5-train").rglob("curated-*")]:
+        shutil.rmtree(folder)
+    done = trained(equal, worked)
+    assert not any("curated" in folder for folder in worked)
+    assert all(Path(record.path).is_dir() for _, record in done.values())
 
 
 def test_a_moved_run_folder_keeps_every_piece(performed, experiment, tmp_path):
