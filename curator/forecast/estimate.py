@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.experiment.plan import Plan, plan
-from curator.forecast import bank, curve, scores
+from curator.forecast import bank, curve, finished, scores
 from curator.forecast.cards import card, gpu_count, gpu_in_words, too_large
 from curator.forecast.lengths import SIGNS, left_out, with_lengths
 from curator.forecast.measured import Measured, measured
@@ -191,6 +191,13 @@ def _beside(recipe: Recipe, known: Measured, size: ModelSize | None) -> dict[str
     return planned
 
 
+def _grids(recipe: Recipe) -> dict[str, Plan]:
+    """Every grid of the recipe, in the order in which they run."""
+    experiment = plan(recipe.verify, settings_by_name(recipe), seeds=recipe.verify.most_seeds)
+    each = {"regime": regime_plan(recipe), "bank": bank_plan(recipe), "pilot": pilot_grid(recipe)}
+    return {name: grid for name, grid in {**each, "experiment": experiment}.items() if grid.asked}
+
+
 def _estimate(
     recipe: Recipe, grid: Plan, loads: Sequence[Load], answers: int | None, *, known: Measured, size: ModelSize | None
 ) -> Estimate:
@@ -310,6 +317,7 @@ def _words(
         on_top = _on_top(first.bank, root)
         words["bank"] = f"in addition to the figures above: {on_top}; {bank.in_words(recipe, disk(first.bank))}"
     words |= scores.in_words(recipe, root, known, size)
+    words |= finished.in_words(recipe, root, _grids(recipe))
     if recipe.verify.log_odds is not None:
         words["log-odds"] = _log_odds_words(recipe, recipe.verify.log_odds)
     if first.regime is not None:

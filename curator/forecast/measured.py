@@ -57,7 +57,7 @@ def measured(recipe: Recipe, root: Path) -> Measured:
     same way, speeds if it trains or evaluates the same model in the same way, and the spread if model, tasks and
     training are the same.
     """
-    former = _former(root)
+    former = former_of(root)
     if former is None or former.model != recipe.model:
         return Measured()
     ours, theirs = recipe.verify, former.verify
@@ -106,7 +106,7 @@ def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
     """Remarks of a run in `root` with the same choice of rows on arms whose rows are of another kind than the pool's;
     empty without such a run.
     """
-    former = _former(root)
+    former = former_of(root)
     alike = former is not None and (_read(recipe), _chosen(recipe)) == (_read(former), _chosen(former))
     if former is None or former.model != recipe.model or not alike or current(root, "select") is None:
         return ()
@@ -122,7 +122,8 @@ def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
     return tuple(f"select: in {root}, {sentence}" for sentence in sentences)
 
 
-def _former(root: Path) -> Recipe | None:
+def former_of(root: Path) -> Recipe | None:
+    """The recipe of the run in `root`; null if there is none, or it is of another version of curator."""
     from curator.recipe.file import read
 
     try:

@@ -1,0 +1,50 @@
+"""The models of a plan that are finished in the run folder already: a long run may take many sittings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from curator.experiment.plan import Plan
+from curator.forecast.measured import former_of
+from curator.recipe import Recipe
+from curator.run import FOLDERS
+from curator.run.names import DONE
+
+_SET_ASIDE = re.compile(r"\.[0-9a-f]{8}$")  # a piece of earlier settings, see `run.folder`
+
+
+def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str, str]:
+    """How many models of each grid are trained and have answered, if the run in `root` trains the same model in the
+    same way; empty without such a run, or if it has trained none.
+
+    Args:
+        recipe, root: The recipe, and its run folder.
+        grids: `experiment`, `bank`, `pilot` or `regime` -> its models.
+    """
+    former = former_of(root)
+    if former is None or _training(former) != _training(recipe):
+        return {}
+    parts, begun = [], False
+    for name, grid in grids.items():
+        label = "confirmation" if name == "pilot" and recipe.select.by == "bank" else name
+        trained, answered = (_finished(root, name, stage) for stage in ("train", "answer"))
+        models, asked = len(grid.aligned) + len(grid.finetuned), len(grid.asked)
+        parts.append(f"{label} {trained:,} of {models:,} trained and {answered:,} of {asked:,} evaluated" if trained
+                     else f"{label} none of {models:,}")  # fmt: skip
+        begun = begun or trained > 0
+    kept = "those whose rows and settings are still the same are kept, and the figures above include them"
+    return {"models made before": f"{'; '.join(parts)}; {kept}"} if begun else {}
+
+
+def _training(recipe: Recipe) -> object:
+    """What decides trainings beside their rows."""
+    return recipe.model, recipe.seed, recipe.verify.align, recipe.verify.finetune
+
+
+def _finished(root: Path, grid: str, stage: str) -> int:
+    """The number of finished pieces of a grid in one of its stages, without those of checkpoints or set aside."""
+    folder = root / FOLDERS[stage] if grid == "experiment" else root / grid / stage
+    markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{DONE}")]
+    return sum(not _SET_ASIDE.search(marker.parent.name) for marker in markers)
