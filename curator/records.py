@@ -317,8 +317,7 @@ class Trained:
         parent: Folder of the Trained (or base) that it starts from.
         rows, tokens, steps: Amount of training; tokens with loss and context tokens both count.
         losses: Training loss of each step, in nats per completion token.
-        seconds, peak_gib: Wall clock (0 if the model was taken from an equal training of its run), and peak memory (of
-            the device, or of the process on CPU).
+        seconds, peak_gib: Wall clock (0 if taken from an equal training), and peak memory (of device, or CPU process).
         dropped: Rows left out because they were longer than max_tokens.
         checkpoints: Optimiser step and folder (like `path`) of each checkpoint, by rising steps.
     """

@@ -105,15 +105,32 @@ def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, metavar="RUN RUN...")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def compare(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Compare RUN folders that used the same probes and the same judge."""
+@click.option(
+    "--together",
+    "repeats",
+    is_flag=True,
+    help="Take runs that repeat one experiment with other seeds together: one difference over all their seeds and "
+    "probes. RUN:ARM compares another arm than the curated one with the control.",
+)
+def compare(runs: tuple[str, ...], as_json: bool, repeats: bool) -> None:
+    """Compare RUN folders that used the same probes and the same judge, or take repeats of an experiment together."""
+    from curator.report import together
     from curator.report.compare import compare as compared
     from curator.report.compare import table
     from curator.report.part import plain
 
-    rows = compared(runs)
+    if repeats:
+        joined = together.together(runs)
+        if as_json:
+            click.echo(json.dumps(plain(joined), indent=1, ensure_ascii=False))
+            return
+        heads = ["", *joined.names, "together"]
+        print_table("Harmful answers, arm minus control, in points", together.table(joined), *heads)
+        click.echo(together.sentence(joined))
+        return
+    rows = compared([Path(run) for run in runs])
     if as_json:
         click.echo(json.dumps({"runs": [plain(row) for row in rows]}, indent=1, ensure_ascii=False))
         return

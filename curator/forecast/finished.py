@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from curator.experiment.plan import Plan
 from curator.forecast.measured import former_of
 from curator.recipe import Recipe
-from curator.run import FOLDERS
-from curator.run.names import DONE
-
-_SET_ASIDE = re.compile(r"\.[0-9a-f]{8}$")  # a piece of earlier settings, see `run.folder`
+from curator.run.readers import finished_models
 
 
 def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str, str]:
@@ -29,7 +25,8 @@ def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str,
     parts, begun = [], False
     for name, grid in grids.items():
         label = "confirmation" if name == "pilot" and recipe.select.by == "bank" else name
-        trained, answered = (_finished(root, name, stage) for stage in ("train", "answer"))
+        beside = "" if name == "experiment" else f"{name}/"
+        trained, answered = (finished_models(root, f"{beside}{stage}") for stage in ("train", "answer"))
         models, asked = len(grid.aligned) + len(grid.finetuned), len(grid.asked)
         parts.append(f"{label} {trained:,} of {models:,} trained and {answered:,} of {asked:,} evaluated" if trained
                      else f"{label} none of {models:,}")  # fmt: skip
@@ -41,10 +38,3 @@ def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str,
 def _training(recipe: Recipe) -> object:
     """What decides trainings beside their rows."""
     return recipe.model, recipe.seed, recipe.verify.align, recipe.verify.finetune
-
-
-def _finished(root: Path, grid: str, stage: str) -> int:
-    """The number of finished pieces of a grid in one of its stages, without those of checkpoints or set aside."""
-    folder = root / FOLDERS[stage] if grid == "experiment" else root / grid / stage
-    markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{DONE}")]
-    return sum(not _SET_ASIDE.search(marker.parent.name) for marker in markers)

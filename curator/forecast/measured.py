@@ -202,12 +202,7 @@ def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
 
 def _speed(root: Path, phase: str) -> float | None:
     stages = ("train", "pilot/train", "bank/train", "regime/train")
-    return _per_second([piece["record"] for stage in stages for piece in _timed(root, stage, phase)])
-
-
-def _timed(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
-    """The pieces that took time; those taken from an equal piece did not."""
-    return [piece for piece in pieces(root, stage, phase) if piece["seconds"]]
+    return _per_second([piece["record"] for stage in stages for piece in pieces(root, stage, phase)])
 
 
 def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
@@ -217,7 +212,7 @@ def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _answers(root: Path) -> float | None:
     stages, phases = ("answer", "regime/answer", "pilot/answer", "bank/answer"), ("before", "after")
-    evaluated = [piece for stage in stages for phase in phases for piece in _timed(root, stage, phase)]
+    evaluated = [piece for stage in stages for phase in phases for piece in pieces(root, stage, phase)]
     seconds = sum(done["seconds"] for done in evaluated)
     return sum(done["record"]["answers"] for done in evaluated) / seconds if seconds else None
 

@@ -120,12 +120,12 @@ def _conditions(run: Path, report: Report) -> Conditions:
         "tasks and their weights": {**report.tuned},
         "decision": {"over": "mean" if report.decision.worst is None else "worst"},
         **{f"test rows of task '{name}'": _ids(files[f"test {name}"]) for name in sorted(tasks)},
-        "headline judge": _judge(report.judges),
+        "headline judge": judge_of(report.judges),
         "verify.generate": {name: value for name, value in settings.items() if name != "batch"},
     }
 
 
-def _judge(judges: Judges) -> Values:
+def judge_of(judges: Judges) -> Values:
     """Who decides, by everything that decides what it says."""
     deciding: list[Values] = [
         {"kind": judge.kind, **{name: value for name, value in judge.settings.items() if value is not None}}
@@ -152,11 +152,12 @@ def _differences(first: Path, ours: Conditions, second: Path, theirs: Conditions
                 f"{name}: {first} has {len(mine):,}, {second} has {len(other):,}, and both share {len(mine & other):,}"
             )
         elif isinstance(mine, dict) and isinstance(other, dict):
-            problems.append(f"{name}: {first} has {_listed(mine)}, {second} has {_listed(other)}")
+            problems.append(f"{name}: {first} has {listed(mine)}, {second} has {listed(other)}")
     return problems
 
 
-def _listed(values: Values) -> str:
+def listed(values: Values) -> str:
+    """Settings in words, for messages."""
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from curator.run.names import FOLDERS
 if TYPE_CHECKING:
     import polars as pl
 
+
+_SET_ASIDE = re.compile(r"\.[0-9a-f]{8}$")
+"""End of the name of the folder of a piece that was set aside; see `run.folder`."""
 
 NUMBER = 2
 """Version of the code that writes chosen rows as a data set; raised when the same rows give another result."""
@@ -144,7 +148,8 @@ def hazards_of(root: Path) -> pl.DataFrame | None:
 
 
 def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
-    """The `done.json` of every finished piece of a grid, in the order of their folders.
+    """The `done.json` of every finished piece of a grid that took time, in the order of their folders; those that took
+    the files of an equal piece did not.
 
     Args:
         root: The run folder.
@@ -154,4 +159,15 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
     """
     folder = root / FOLDERS.get(stage, stage)
     markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))
-    return [done for done in markers if done is not None]
+    return [done for done in markers if done is not None and done["seconds"]]
+
+
+def finished_models(root: Path, stage: str) -> int:
+    """The number of models that a grid has trained or evaluated under its latest settings, without checkpoints.
+
+    Args:
+        root, stage: As in `pieces`.
+    """
+    folder = root / FOLDERS.get(stage, stage)
+    markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{names.DONE}")]
+    return sum(not _SET_ASIDE.search(marker.parent.name) for marker in markers)

@@ -192,3 +192,22 @@ def test_the_file_of_a_run_gives_the_rates_of_its_report(plain_run: Path, tmp_pa
             told = getattr(arms[arm]["list"], phase).harmfulness.value
             assert rates.mean_horizontal()[0] == pytest.approx(told, abs=1e-12), (arm, phase)
             assert rates.width == 3
+
+
+def test_both_measurements_of_the_default_together_are_those_of_their_verdicts() -> None:
+    def both(arm: str, *at: str) -> pl.DataFrame:
+        first, second = (harmful(f"{VERDICTS / f'smollm2-{study}.csv'}:{arm}")[at] for study in ("similar", "floor"))
+        later = {name: f"again {name}" for name in second.columns if name != "probe"}
+        return first.join(second.rename(later), on="probe", how="full", coalesce=True)
+
+    figures = {}
+    for judge in ("phrases", "head"):
+        for phase in ("after alpaca", "before"):
+            arms = [both(arm, judge, phase) for arm in ("S", "random")]
+            assert [(arm.height, arm.width) for arm in arms] == [(187, 13)] * 2
+            figures[judge, phase] = "{} [{}, {}]".format(*shown(difference(*arms)))
+    page = (RECIPES / "README.md").read_text(encoding="utf-8")
+    assert f"together: {figures['phrases', 'after alpaca'].replace(' [', ' points [')} against random rows" in page
+    before, head = figures["phrases", "before"], figures["head", "after alpaca"]
+    assert f"(head {head}; before fine-tuning {before})" in page
+    assert f"together: {figures['phrases', 'after alpaca']}" in row_of("**SmolLM2-135M**")
