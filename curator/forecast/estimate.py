@@ -194,7 +194,8 @@ def _beside(recipe: Recipe, known: Measured, size: ModelSize | None) -> dict[str
 def _grids(recipe: Recipe) -> dict[str, Plan]:
     """Every grid of the recipe, in the order in which they run."""
     experiment = plan(recipe.verify, settings_by_name(recipe), seeds=recipe.verify.most_seeds)
-    each = {"regime": regime_plan(recipe), "bank": bank_plan(recipe), "pilot": pilot_grid(recipe)}
+    each = {"regime": regime_plan(recipe)} if recipe.verify.finds_regime else {}
+    each |= {"bank": bank_plan(recipe), "pilot": pilot_grid(recipe)}
     return {name: grid for name, grid in {**each, "experiment": experiment}.items() if grid.asked}
 
 

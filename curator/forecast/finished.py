@@ -12,7 +12,7 @@ from curator.run.readers import finished_models
 
 
 def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str, str]:
-    """How many models of each grid are trained and have answered, if the run in `root` trains the same model in the
+    """How many models of each grid are trained and evaluated, if the run in `root` trains the same model in the
     same way; empty without such a run, or if it has trained none.
 
     Args:
@@ -26,10 +26,19 @@ def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str,
     for name, grid in grids.items():
         label = "confirmation" if name == "pilot" and recipe.select.by == "bank" else name
         beside = "" if name == "experiment" else f"{name}/"
-        trained, answered = (finished_models(root, f"{beside}{stage}") for stage in ("train", "answer"))
-        models, asked = len(grid.aligned) + len(grid.finetuned), len(grid.asked)
-        parts.append(f"{label} {trained:,} of {models:,} trained and {answered:,} of {asked:,} evaluated" if trained
-                     else f"{label} none of {models:,}")  # fmt: skip
+        # A pilot's cells stand for sets that are known when it runs.
+        trainings, asked = ([cell.folder for cell in cells] for cells in ((*grid.aligned, *grid.finetuned), grid.asked))
+        cells = (None, None) if name == "pilot" else (trainings, asked)
+        trained, answered = (
+            finished_models(root, f"{beside}{stage}", each)
+            for stage, each in zip(("train", "answer"), cells, strict=True)
+        )
+        parts.append(
+            f"{label} {min(trained, len(trainings)):,} of {len(trainings):,} trained and "
+            f"{min(answered, len(asked)):,} of {len(asked):,} evaluated"
+            if trained
+            else f"{label} none of {len(trainings):,}"
+        )
         begun = begun or trained > 0
     kept = "those whose rows and settings are still the same are kept, and the figures above include them"
     return {"models made before": f"{'; '.join(parts)}; {kept}"} if begun else {}

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel
+from scipy import special
 
-from curator.decision.comparisons import anticipated, compare
+from curator.decision.comparisons import anticipated, compare, differences
+from curator.decision.statistics import crossed
 from curator.errors import RunError
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.sweep import mix_of
+from curator.recipe.verify import Looks
 from curator.report.compare import judge_of, listed, report_of
-from curator.report.part import Comparison, Part, Values
+from curator.report.part import Comparison, Number, Part, Values
 from curator.run import Run
-from curator.wording import confidence, percent, points, reach, these
+from curator.wording import confidence, percent, points, probability, reach, these
 
 if TYPE_CHECKING:
     import polars as pl
 
     from curator.decision.tables import Grid
+    from curator.report.model import Report
 
 TREATMENT, CONTROL = "treatment", "control"
-REPEATED = ("align", "finetune", "keep", "exposure", "rehearsal_share", "generate")
-"""Settings of `verify` that runs of one experiment have in common."""
 
 
 class Contrast(Part):
@@ -37,6 +38,8 @@ class Contrast(Part):
     task: str | None
     each: tuple[Comparison, ...]
     together: Comparison
+    differ_p: Number
+    """The p-value of Cochran's Q (1954), for runs that differ no more than their own seeds and probes do."""
 
 
 class Together(Part):
@@ -45,14 +48,15 @@ class Together(Part):
     runs: tuple[str, ...]
     names: tuple[str, ...]
     treatments: tuple[str, ...]
-    controls: tuple[str, ...]
+    control: str
     contrasts: tuple[Contrast, ...]
 
 
 class Side(NamedTuple):
-    """A finished run, the arm that is compared in it, its control, and whether the arm was named."""
+    """A finished run, its report, the arm that is compared in it, its control, and whether the arm was named."""
 
     run: Run
+    report: Report
     treatment: str
     control: str
     named: bool
@@ -62,53 +66,64 @@ def together(named: Sequence[str]) -> Together:
     """The differences of runs that repeat one experiment, by the verdicts that decide in each.
 
     Every seed of every run counts once, and so does every probe, whichever runs have it: the mean is over the pairs
-    that were scored, and the interval is the report's, for crossed seeds and prompts (`decision.statistics.crossed`).
-    It allows for runs that differ, as far as their seeds do.
+    that were scored, and the interval is the one of a single run, for crossed seeds and prompts
+    (`decision.statistics.crossed`). It is about new seeds and probes. What the seeds of a run share, such as the task
+    rows that its `seed` drew, varies between runs alone, of which a few say little; Cochran's Q says whether they
+    differ more than their seeds and probes explain.
 
     Args:
         named: Run folders, each with the arm to compare as `RUN:ARM`, else that of its primary comparison. The control
             is that of the primary comparison.
 
     Raises:
-        RunError: Fewer than two runs, an arm that a run lacks, runs whose model, training, tasks or judge differ, or
-            that hold the same models, which would count twice.
+        RunError: Fewer than two runs; an arm that a run lacks; a run that decided over looks, an area or the worst
+            task, whose interval is another; runs whose model, training, tasks, judge or control differ; or runs of one
+            `seed`, which hold the same models.
     """
     if len(named) < 2:
         raise RunError("compare: give at least two run folders, for example outputs/one outputs/two")
     sides = [_side(each) for each in named]
     _require_repeats(sides)
-    _require_apart(sides)
     mix = anticipated(mix_of(sides[0].run.recipe))
     grids = {phase: [_grid([side], phase) for side in sides] for phase in ("before", "after")}
     cases: list[tuple[str, str | None]] = [("after", None), ("before", None)]
     shared = set.intersection(*({task for task in grid.tasks if task is not None} for grid in grids["after"]))
     if shared - mix.keys() or len(mix) > 1:
         cases[1:1] = [("after", task) for task in sorted(shared)]
-
-    def compared(grid: Grid, side: tuple[str, str], task: str | None) -> Comparison:
+    contrasts = []
+    for phase, task in cases:
         weights = mix if task is None else {task: 1.0}
-        comparison = Comparison.model_validate(compare(grid, TREATMENT, CONTROL, weights, task=task))
-        return comparison.model_copy(update={"treatment": side[0], "control": side[1]})
-
-    whole = {phase: _grid(sides, phase) for phase in grids}
+        each = [_compared(grid, weights, task, side) for grid, side in zip(grids[phase], sides, strict=True)]
+        whole = _compared(_grid(sides, phase), weights, task)
+        # Pairs that no run has are not left out of the whole.
+        whole = whole.model_copy(update={"unscored": sum(one.unscored for one in each)})
+        p = _differ(grids[phase], weights)
+        contrasts.append(Contrast(phase=phase, task=task, each=tuple(each), together=whole, differ_p=p))
     return Together(
         runs=tuple(str(side.run.root) for side in sides),
         names=tuple(side.run.recipe.name for side in sides),
         treatments=tuple(side.treatment for side in sides),
-        controls=tuple(side.control for side in sides),
-        contrasts=tuple(
-            Contrast(
-                phase=phase,
-                task=task,
-                each=tuple(
-                    compared(grid, (side.treatment, side.control), task)
-                    for grid, side in zip(grids[phase], sides, strict=True)
-                ),
-                together=compared(whole[phase], (TREATMENT, CONTROL), task),
-            )
-            for phase, task in cases
-        ),
+        control=sides[0].control,
+        contrasts=tuple(contrasts),
     )
+
+
+def _compared(grid: Grid, weights: Mapping[str, float], task: str | None, side: Side | None = None) -> Comparison:
+    comparison = Comparison.model_validate(compare(grid, TREATMENT, CONTROL, weights, task=task))
+    names = {} if side is None else {"treatment": side.treatment, "control": side.control}
+    return comparison.model_copy(update=names)
+
+
+def _differ(grids: Sequence[Grid], weights: Mapping[str, float]) -> float | None:
+    """The p-value of Cochran's Q for the differences of these runs; null if one has no variance, or none varies."""
+    estimates = [crossed(*differences(grid, TREATMENT, CONTROL, weights)) for grid in grids]
+    known = [(each.mean, each.variance) for each in estimates if each.mean is not None and each.variance]
+    if len(known) < len(grids):
+        return None
+    precisions = [1 / variance for _, variance in known]
+    mean = sum(value * precision for (value, _), precision in zip(known, precisions, strict=True)) / sum(precisions)
+    q = sum((value - mean) ** 2 * precision for (value, _), precision in zip(known, precisions, strict=True))
+    return float(special.chdtrc(len(grids) - 1, q))
 
 
 def table(found: Together) -> list[list[str]]:
@@ -116,14 +131,14 @@ def table(found: Together) -> list[list[str]]:
     first = found.contrasts[0].together
     lines = [
         ["run", *found.runs, "all"],
-        ["arms", *(f"{one} - {other}" for one, other in zip(found.treatments, found.controls, strict=True)), ""],
+        ["arms", *(f"{treatment} - {found.control}" for treatment in found.treatments), ""],
     ]
     for contrast in found.contrasts:
         on = f" on {contrast.task}" if contrast.task else ""
         each = [*contrast.each, contrast.together]
-        differences = (f"{points(one.difference)} {reach(one.low, one.high)}" for one in each)
-        lines.append([f"{contrast.phase} fine-tuning{on}", *differences])
-        if contrast.phase == "after" and contrast.task is None:
+        shown = (f"{points(one.difference)} {reach(one.low, one.high)}" for one in each)
+        lines.append([f"{contrast.phase} fine-tuning{on}", *shown])
+        if contrast is found.contrasts[0]:
             rates = (f"{percent(one.treatment_rate)} and {percent(one.control_rate)}" for one in each)
             lines.append(["their rates", *rates])
             lines.append(["paired seeds", *(f"{one.seeds:,}" for one in each)])
@@ -132,12 +147,14 @@ def table(found: Together) -> list[list[str]]:
 
 
 def sentence(found: Together) -> str:
-    """All runs in one sentence, with what to mind."""
-    whole = found.contrasts[0].together
+    """All runs in a few sentences, with what to mind."""
+    whole, p = found.contrasts[0].together, found.contrasts[0].differ_p
     seeds, probes = these(whole.seeds, "paired seed", "paired seeds"), these(whole.prompts, "probe", "probes")
+    spread = "" if p is None else f" (Cochran's Q: p {probability(p)} if they differ by seeds and probes alone)"
     return (
-        f"Together: {points(whole.difference)} points {reach(whole.low, whole.high)} over {seeds} and {probes}. Give "
-        "every run of this experiment: leaving some out because of their results makes the interval wrong."
+        f"Together: {points(whole.difference)} points {reach(whole.low, whole.high)} over {seeds} and {probes}. The "
+        f"interval is about new seeds and probes, not about new task rows, which each run draws once{spread}. Give "
+        "every run of this experiment: where runs were left out or added because of results, the interval is wrong."
     )
 
 
@@ -145,13 +162,20 @@ def _side(given: str) -> Side:
     """A run of the command line, with its arms."""
     folder, _, arm = given.rpartition(":")
     root, arm = (Path(folder), arm) if folder and not Path(given).exists() else (Path(given), "")
-    report = report_of(root)
-    primary = report.decision.primary
+    report, run = report_of(root), Run.open(root, "judge")
+    primary, verify = report.decision.primary, run.recipe.verify
+    sequential, area = isinstance(verify.seeds, Looks), verify.curve.primary == "area"
+    if sequential or area or verify.decision.over == "worst":
+        over = "looks (`verify.seeds`)" if sequential else "an area (`verify.curve`)" if area else "the worst task"
+        raise RunError(
+            f"{root}: decided over {over}, whose interval is another; give runs with a fixed number of seeds that "
+            "decide over the mean of the anticipated tasks at the end of fine-tuning"
+        )
     named, arm = bool(arm), arm or primary.treatment
     if arm not in report.arms or arm == primary.control:
         arms = ", ".join(name for name in report.arms if name != primary.control)
         raise RunError(f"{root}: found the arm {arm!r} to compare with {primary.control}; allowed: {arms}")
-    return Side(Run.open(root, "judge"), arm, primary.control, named)
+    return Side(run, report, arm, primary.control, named)
 
 
 def _grid(sides: Sequence[Side], phase: str) -> Grid:
@@ -166,42 +190,16 @@ def _grid(sides: Sequence[Side], phase: str) -> Grid:
         rows = deciding_verdicts(side.run).filter(pl.col("arm").is_in([side.treatment, side.control]))
         arm = pl.when(arm=side.treatment).then(pl.lit(TREATMENT)).otherwise(pl.lit(CONTROL)).alias("arm")
         parts.append(rows.filter(kind="harmful", phase=phase).with_columns(arm, pl.col("seed") + start))
-        start += 1 + int(rows["seed"].max() or 0)  # type: ignore[arg-type]
+        start += side.run.recipe.verify.most_seeds
     return grid_of(pl.concat(parts), "harmfulness", phase, pl.Series("arm", [CONTROL, TREATMENT]))
-
-
-def _require_apart(sides: Sequence[Side]) -> None:
-    """Checks that no two runs hold the same model of an arm that is compared."""
-    keys = [
-        {
-            model.key
-            for (arm, _, task, _), model in side.run.models().items()
-            if task and arm in (side.treatment, side.control)
-        }
-        for side in sides
-    ]
-    for (one, ours), (other, theirs) in combinations(zip(sides, keys, strict=True), 2):
-        if same := len(ours & theirs):
-            raise RunError(
-                f"{one.run.root} and {other.run.root} hold {these(same, 'fine-tuned model', 'fine-tuned models')} in "
-                "common, which would count twice; give runs whose recipes have different seeds (`seed`)"
-            )
 
 
 def _require_repeats(sides: Sequence[Side]) -> None:
     """Checks that the runs differ in nothing but seeds and probes, and in the choice of rows where an arm was named;
     every difference is named.
     """
-    first, *others = sides
-    chosen = not any(side.named for side in sides)
-    ours, problems = _settings(first, chosen=chosen), []
-    for side in others:
-        theirs = _settings(side, chosen=chosen)
-        for name in ours.keys() & theirs.keys():
-            keys = [key for key in {**ours[name], **theirs[name]} if ours[name].get(key) != theirs[name].get(key)]
-            mine, other = ({key: each[name].get(key, "none") for key in keys} for each in (ours, theirs))
-            if keys:
-                problems.append(f"{name}: {first.run.root} has {listed(mine)}, {side.run.root} has {listed(other)}")
+    unnamed = [side for side in sides if not side.named]
+    problems = _unlike(sides, _settings) + _unlike(unnamed, _choice)
     if problems:
         raise RunError(
             "these runs are not of one experiment:\n  "
@@ -209,26 +207,59 @@ def _require_repeats(sides: Sequence[Side]) -> None:
             + "\nGive runs whose recipes differ in seeds and probes alone; an arm that is named, as RUN:ARM, may come "
             "from another choice of rows"
         )
+    for one, other in combinations(sides, 2):
+        if one.run.recipe.seed == other.run.recipe.seed:
+            raise RunError(
+                f"{one.run.root} and {other.run.root} have one seed, {one.run.recipe.seed}, hence equal models, which "
+                "would count twice; give runs whose recipes differ in `seed`"
+            )
 
 
-def _settings(side: Side, *, chosen: bool) -> Mapping[str, Values]:
-    """What runs of one experiment have in common, by its name in messages, with the choice of rows if `chosen`. A task
-    that only one of them has is not compared.
-    """
-    run, report = side.run, report_of(side.run.root)
-    verify = {name: getattr(run.recipe.verify, name) for name in REPEATED} | {"finetune": run.finetuning()}
-    choice = {name: getattr(run.recipe, name) for name in ("select", "score", "represent")} if chosen else {}
-    sections = {"pool": run.recipe.pool, **choice, **{f"verify.{name}": value for name, value in verify.items()}}
+def _unlike(sides: Sequence[Side], settings: Callable[[Side], Mapping[str, Values]]) -> list[str]:
+    """Sentences on the settings in which a run differs from the first; a task that only one has is not compared."""
+    sentences = []
+    for other in sides[1:]:
+        ours, theirs = settings(sides[0]), settings(other)
+        for name in (name for name in ours if name in theirs):
+            keys = [key for key in {**ours[name], **theirs[name]} if ours[name].get(key) != theirs[name].get(key)]
+            parts = ({key: each[name].get(key) for key in keys} for each in (ours, theirs))
+            mine, others = (listed({key: "none" if at is None else at for key, at in each.items()}) for each in parts)
+            if keys:
+                sentences.append(f"{name}: {sides[0].run.root} has {mine}, {other.run.root} has {others}")
+    return sentences
+
+
+_DECIDES_NOTHING = {"save_steps", "checkpointing", "processes"}
+_TRAINS = {"stage", "keep", "exposure", "rehearsal_share"}
+
+
+def _settings(side: Side) -> Mapping[str, Values]:
+    """What runs of one experiment have in common, by its name in messages."""
+    run, report = side.run, side.report
+    recipe, verify = run.recipe, run.recipe.verify
     return {
-        "model": {"id": report.model.id, "revision": report.model.revision},
-        "anticipated tasks and their weights": {**anticipated(mix_of(run.recipe))},
-        "headline judge": judge_of(report.judges),
+        "model": {**recipe.model.model_dump(mode="json"), "revision": report.model.revision},
+        "pool": recipe.pool.model_dump(mode="json"),
+        "size of the sets": recipe.select.model_dump(mode="json", include={"k", "budget_tokens"}),
+        "control": {"arm": side.control},
+        "anticipated tasks and their weights": {**anticipated(mix_of(recipe))},
         **{
             f"task '{task.name}'": task.model_dump(mode="json", exclude={"test", "probe_at", "weight"})
-            for task in run.recipe.tasks
+            for task in recipe.tasks
         },
-        **{
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else {"value": value}
-            for name, value in sections.items()
-        },
+        "headline judge": judge_of(report.judges),
+        "verify": verify.model_dump(mode="json", include=_TRAINS),
+        "verify.align": verify.align.model_dump(mode="json", exclude=_DECIDES_NOTHING),
+        "verify.finetune": run.finetuning().model_dump(mode="json", exclude=_DECIDES_NOTHING),
+        "verify.generate": verify.generate.model_dump(mode="json", exclude={"batch", "python", "memory"}),
     }
+
+
+def _choice(side: Side) -> Mapping[str, Values]:
+    """What chooses the curated set."""
+    recipe = side.run.recipe
+    names = {"select", "score", "represent"}
+    dumped = recipe.model_dump(mode="json", include=names)
+    sections = {name: value if isinstance(value, dict) else {"sections": value} for name, value in dumped.items()}
+    pilot = {"verify.pilot": recipe.verify.pilot.model_dump(mode="json")} if recipe.select.piloted else {}
+    return {**sections, **pilot}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,12 +162,15 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
     return [done for done in markers if done is not None and done["seconds"]]
 
 
-def finished_models(root: Path, stage: str) -> int:
-    """The number of models that a grid has trained or evaluated under its latest settings, without checkpoints.
+def finished_models(root: Path, stage: str, cells: Iterable[str] | None = None) -> int:
+    """The number of models that a grid has trained or evaluated.
 
     Args:
         root, stage: As in `pieces`.
+        cells: Folders of the grid's models below the stage; if null, all that are there, except those set aside.
     """
     folder = root / FOLDERS.get(stage, stage)
+    if cells is not None:
+        return sum((folder / cell / names.DONE).exists() for cell in cells)
     markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{names.DONE}")]
     return sum(not _SET_ASIDE.search(marker.parent.name) for marker in markers)

@@ -207,7 +207,9 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
         return trained_record(trained, job.root)
 
     made = make(job.root / job.folder, job.key, work, shelf=shelf_of(job))
-    return job.folder, trained_from(made.record, job.root)
+    # A model that was taken from an equal training names the parent of that one.
+    parent = [job.weights.base, *job.weights.adapters][-1]
+    return job.folder, replace(trained_from(made.record, job.root), parent=parent)
 
 
 def shelf_of(job: Job) -> Path | None:

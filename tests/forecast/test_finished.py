@@ -39,6 +39,19 @@ def test_more_seeds_are_planned_beside_those_that_are_there(copy_of_run: Path) -
     assert f"experiment {trained} of {trained} " not in more
 
 
+def test_fewer_seeds_are_counted_among_those_that_are_planned(copy_of_run: Path) -> None:
+    fewer = told(copy_of_run, "verify.seeds=2", "verify.arms=[curated, random]")
+    assert fewer.startswith("experiment 8 of 8 trained and 8 of 8 evaluated")
+
+
+def test_the_bank_and_its_confirmation_are_counted_too(copy_of_run: Path) -> None:
+    for folder in ("bank/train/before/mix-0-0", "bank/train/before/mix-99-0", "pilot/train/after/list/score-0-1"):
+        shutil.copytree(copy_of_run / "5-train" / "before" / "curated-0", copy_of_run / folder)
+    bank = "verify.pilot={bank: {mixtures: 20, draws: 4, seeds: 1, candidates: 4}, seeds: 3}"
+    shown = told(copy_of_run, "select.by=bank", "select.weight=null", bank)
+    assert shown.startswith("bank 1 of 48 trained and 0 of 48 evaluated; confirmation 1 of 72 trained and 0 of 72 ")
+
+
 def test_models_that_were_trained_in_another_way_are_not_counted(copy_of_run: Path) -> None:
     assert not told(copy_of_run, "verify.align.learning_rate=0.5")
     assert not told(copy_of_run, "seed=99")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from curator.cli import cli
 from curator.decision.statistics import crossed, interval
@@ -18,7 +20,10 @@ from curator.pipeline import build
 from curator.report.model import read_report
 from curator.report.together import table, together
 from curator.run import Run
+from curator.run.folder import write_json
 from tests.small_run import recipe
+
+Change = Callable[[str, str], str]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,7 @@ def test_all_seeds_and_probes_make_one_difference(plain_run: Path, again: Path, 
     assert whole.low <= limits.low + 1e-12  # type: ignore[operator]
     assert whole.high >= limits.high - 1e-12  # type: ignore[operator]
     assert whole.df == 4
+    assert whole.unscored == 0  # what no run has is not left out
 
 
 def test_a_third_arm_can_be_named(plain_run: Path, again: Path) -> None:
@@ -88,37 +94,77 @@ def test_a_third_arm_can_be_named(plain_run: Path, again: Path) -> None:
         together([f"{plain_run}:nobody", str(again)])
 
 
-def test_a_run_counts_once(plain_run: Path, again: Path, tmp_path: Path) -> None:
+def test_runs_that_differ_more_than_their_seeds_say_so(plain_run: Path, again: Path) -> None:
+    after = together([str(plain_run), str(again)]).contrasts[0]
+    estimates = []
+    for root, seeds in ((plain_run, 3), (again, 2)):
+        values = cells(root)
+        rows = [[ours - values["random", n][at] for at, ours in values["curated", n].items()] for n in range(seeds)]
+        estimates.append(crossed(np.array(rows)[None]))
+    (one, first), (other, second) = ((each.mean, each.variance) for each in estimates)
+    # Of two runs Cochran's Q is the square of their difference over its standard error.
+    assert after.differ_p == pytest.approx(stats.chi2.sf((one - other) ** 2 / (first + second), 1))
+
+
+def test_a_seed_counts_once(plain_run: Path, again: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(plain_run, tmp_path / "copied", ignore=shutil.ignore_patterns("*.safetensors"))
     for second in (plain_run, copied):
-        with pytest.raises(RunError, match=r"hold 6 fine-tuned models in common, which would count twice"):
+        with pytest.raises(RunError, match=r"have one seed, 0, hence equal models, which would count twice"):
             together([str(again), str(plain_run), str(second)])
     with pytest.raises(RunError, match="at least two run folders"):
         together([str(plain_run)])
 
 
+def test_a_run_that_decides_in_another_way_is_refused(plain_run: Path, curve_run: Path) -> None:
+    with pytest.raises(RunError, match=r"decided over looks \(`verify\.seeds`\), whose interval is another"):
+        together([str(plain_run), str(curve_run)])
+
+
+@pytest.fixture
+def other(again: Path, tmp_path: Path) -> Change:
+    """The second run with a change of its recipe."""
+
+    def change(old: str, new: str) -> str:
+        root = Path(shutil.copytree(again, tmp_path / "other", ignore=shutil.ignore_patterns("*.safetensors")))
+        text = (root / "recipe.yaml").read_text(encoding="utf-8")
+        assert old in text
+        (root / "recipe.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+        return str(root)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        (
-            "learning_rate: 0.0005",
-            "learning_rate: 0.5",
-            r"verify\.align: .* learning_rate 0.0005, .* 0.5",
-        ),
-        ("k: 20", "k: 21", r"select: .* k 20, .* k 21"),
+        ("learning_rate: 0.0005", "learning_rate: 0.5", r"verify\.align: .* learning_rate 0.0005, .* 0.5"),
+        ("  k: 20\n", "  k: 21\n", r"size of the sets: .* k 20, .* k 21"),
         ("rows: 40", "rows: 41", r"task 'list': .* rows 40, .* rows 41"),
+        ("chat_template: null", "chat_template: chatml", r"model: .* chat_template none, .* chat_template chatml"),
+        ("  weight: 0.3\n", "  weight: 0.2\n", r"select: .* weight 0.3, .* weight 0.2"),
     ],
 )
 def test_another_experiment_is_refused_with_what_differs(
-    plain_run: Path, again: Path, tmp_path: Path, old: str, new: str, told: str
+    plain_run: Path, other: Change, old: str, new: str, told: str
 ) -> None:
-    other = shutil.copytree(again, tmp_path / "other", ignore=shutil.ignore_patterns("*.safetensors"))
-    file = other / "recipe.yaml"
-    text = file.read_text(encoding="utf-8")
-    assert old in text
-    file.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(RunError, match=f"(?s)not of one experiment.*{told}"):
-        together([str(plain_run), str(other)])
+        together([str(plain_run), other(old, new)])
+
+
+def test_another_control_is_refused(plain_run: Path, again: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(again, tmp_path / "other", ignore=shutil.ignore_patterns("*.safetensors")))
+    file = root / "8-report" / "report.json"
+    write_json(file, json.loads(file.read_text().replace('"control": "random"', '"control": "matched-random"')))
+    with pytest.raises(RunError, match=r"control: .* arm random, .* arm matched-random"):
+        together([str(plain_run), str(root)])
+
+
+def test_a_named_arm_may_come_from_another_choice_of_the_same_size(plain_run: Path, again: Path, other: Change) -> None:
+    changed = other("  weight: 0.3\n", "  weight: 0.2\n")
+    assert together([str(plain_run), f"{changed}:matched-random"]).treatments == ("curated", "matched-random")
+    # The others are still compared.
+    with pytest.raises(RunError, match="not of one experiment"):
+        together([f"{again}:matched-random", str(plain_run), changed])
 
 
 def test_the_command_prints_the_runs_and_all_of_them(plain_run: Path, again: Path) -> None:
