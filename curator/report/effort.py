@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
 from pathlib import Path
@@ -35,7 +35,7 @@ def timing_of(run: Run) -> Timing:
         engine=ran(run),
         peak_gib=round(peak_gib(), 3),
         instruction=_spent([tuned] if tuned else []),
-        pilot=_spent([done["record"] for done in _made(_tried(run, "train"))]),
+        pilot=_spent([done["record"] for done in map(finished, _tried(run, "train")) if done and done["seconds"]]),
         run_folder=str(run.root.absolute()),
     )
 
@@ -96,15 +96,12 @@ def _spent(trained: Sequence[Mapping[str, float]]) -> Spent | None:
 
 
 def _places(run: Run) -> Iterator[dict[str, Any]]:
-    for done in _made(_pieces(run)):
-        yield {**done.get("where", {}), "seconds": done["seconds"]}
+    # Those that took the files of an equal piece took no time.
+    for done in filter(None, map(finished, _pieces(run))):
+        if done["seconds"]:
+            yield {**done.get("where", {}), "seconds": done["seconds"]}
     for stage in ("pool", "represent"):
         yield from run.record(stage).get("places", ())
-
-
-def _made(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """The markers of finished pieces that took time; those that took the files of an equal piece did not."""
-    return [done for done in map(finished, folders) if done is not None and done["seconds"]]
 
 
 def _pieces(run: Run) -> Iterator[Path]:

@@ -207,10 +207,10 @@ def _require_repeats(sides: Sequence[Side]) -> None:
             + "\nGive runs whose recipes differ in seeds and probes alone; an arm that is named, as RUN:ARM, may come "
             "from another choice of rows"
         )
-    for one, other in combinations(sides, 2):
-        if one.run.recipe.seed == other.run.recipe.seed:
+    for first, second in combinations([side.run for side in sides], 2):
+        if first.recipe.seed == second.recipe.seed:
             raise RunError(
-                f"{one.run.root} and {other.run.root} have one seed, {one.run.recipe.seed}, hence equal models, which "
+                f"{first.root} and {second.root} have one seed, {first.recipe.seed}, hence equal models, which "
                 "would count twice; give runs whose recipes differ in `seed`"
             )
 
