@@ -168,7 +168,7 @@ def _section(
     if about:
         lines += [part["about"], ""]
     if where:
-        lines += [f"In {', '.join(f'`{place}`' for place in where)}.", ""]
+        lines += [f"In {', '.join(map(_place, where))}.", ""]
     lines += ["| key | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
     for key, node in part["properties"].items():
         meaning = node.get("description") or _first_sentence(parts, node)
@@ -177,6 +177,12 @@ def _section(
         cells = (f"`{key}`", _type(node, titles), _default(part, key, node), meaning, shown)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return [*lines, ""]
+
+
+def _place(path: str) -> str:
+    """The place of a section: its path, or its key in a section that occurs in several places."""
+    section, _, key = path.rpartition(": ")
+    return f"`{key}` of {section[0].lower()}{section[1:]}" if section else f"`{key}`"
 
 
 def _object(part: Node) -> Node:
@@ -218,7 +224,7 @@ def _places(parts: dict[str, Node]) -> dict[str, list[str]]:
                 known = held in found
                 found.setdefault(held, []).append(below)
                 if not known:
-                    visit(held, f"{below}.")
+                    visit(held, f"{TITLES[held]}: " if held in TITLES else f"{below}.")
 
     visit("Recipe", "")
     return found
