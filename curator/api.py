@@ -355,6 +355,7 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
         RecipeError: The recipe has problems; the message lists all of them.
     """
     from curator.forecast.estimate import estimates, shortages
+    from curator.forecast.measured import kinds_noted
     from curator.forecast.outline import outline
     from curator.forecast.problems import examine
 
@@ -364,7 +365,8 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
     root = Path(out) if out is not None else Path("outputs") / examined.recipe.name
     figures, costs = estimates(examined.recipe, root, examined.lengths)
     plan = outline(examined.recipe) | costs
-    warnings = (*examined.warnings, *shortages(examined.recipe, root, examined.lengths))
+    short = shortages(examined.recipe, root, examined.lengths)
+    warnings = (*examined.warnings, *kinds_noted(examined.recipe, root), *short)
     return Checked(examined.recipe, plan, figures, warnings, examined.unknown)
 
 

@@ -39,10 +39,7 @@ def rate(grid: Grid, arm: str, weights: Mapping[str, float]) -> Rate:
     `scored` and `unscored` count answers over all these tasks. If a task has no scored answer, the value is null and
     all answers count as unscored.
     """
-    return _rate(arm_cells(grid, arm, weights))
-
-
-def _rate(cells: Cells) -> Rate:
+    cells = arm_cells(grid, arm, weights)
     estimate = crossed(cells.values, cells.weights)
     if estimate.mean is None:
         return Rate(

@@ -243,34 +243,6 @@ def variance(
     return sd_seed**2 / seeds + of_prompts
 
 
-def chance(
-    difference: float,
-    seeds: int,
-    prompts: int | None = None,
-    *,
-    sd_seed: float,
-    sd_prompt: float = 0.0,
-    sd_residual: float = 0.0,
-    alpha: float = LEVEL,
-) -> float:
-    """Probability, in [0, 1], that a true `difference` gives an interval that excludes zero (the power); 0 for fewer
-    than two seeds or prompts.
-
-    `alpha` is the two-sided error of the interval; other arguments are as in `variance`.
-    """
-    df = min(seeds, seeds if prompts is None else prompts) - 1
-    if df < 1:
-        return 0.0
-    spread = variance(seeds, prompts, sd_seed=sd_seed, sd_prompt=sd_prompt, sd_residual=sd_residual)
-    if difference == 0:  # excludes zero as often as the interval errs
-        return alpha
-    if spread == 0:
-        return 1.0
-    # t squared is F: both tails in one exact term, and stable where the noncentral t of scipy gives NaN.
-    critical = float(stats.t.isf(alpha / 2, df))
-    return float(stats.ncf.sf(critical**2, 1, df, difference**2 / spread))
-
-
 def detectable(
     seeds: int,
     prompts: int | None = None,
@@ -283,7 +255,8 @@ def detectable(
 ) -> float | None:
     """The smallest true difference detected with probability `power`; null for fewer than two seeds or prompts.
 
-    A value above 1 means that no difference between two shares can be detected. Arguments are as in `chance`.
+    A value above 1 means that no difference between two shares can be detected. `alpha` is the
+    two-sided error of the interval; other arguments are as in `variance`.
     """
     df = min(seeds, seeds if prompts is None else prompts) - 1
     if df < 1:
@@ -316,7 +289,7 @@ def seeds_needed(
     """The fewest paired seeds at which a true `difference` is detected with probability `power`.
 
     Null if `most` seeds are not enough: the difference is zero, or the prompts are too few for any number of seeds. At
-    least `minimum` seeds are returned; other arguments are as in `chance`.
+    least `minimum` seeds are returned; other arguments are as in `detectable`.
     """
 
     def enough(seeds: int) -> bool:

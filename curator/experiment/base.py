@@ -142,31 +142,20 @@ def problem_of_opening(recipe: Recipe, base: Path = Path(".")) -> str | None:
     return None
 
 
-def problems_of_model(section: Model, *, lora: bool = True) -> list[str]:
-    """Reasons why a recipe's model cannot be used, one sentence each, as far as files on this machine show them: a
-    folder, the Hub's cache or the sandbox. No weights are loaded.
-
-    Args:
-        section: The recipe's `model`.
-        lora: Whether any training trains an adapter; see `trains_adapter`.
-    """
-    return [str(problem) for problem in _looked_here(section, lora=lora).problems]
-
-
-def notes_of_model(section: Model, *, lora: bool = True) -> list[str]:
-    """How a recipe's model is handled in ways that a reader must know, one sentence each; arguments as in
-    `problems_of_model`.
-    """
-    return _looked_here(section, lora=lora).notes
-
-
 def trains_adapter(recipe: Recipe) -> bool:
     """Whether any training of a recipe uses LoRA."""
     swept = [method for task in recipe.tasks if task.sweep for method in task.sweep.method or ()]
     return "lora" in (recipe.verify.align.method, recipe.verify.finetune.method, *swept)
 
 
-def _looked_here(section: Model, *, lora: bool) -> Looked:
+def looked_here(section: Model, *, lora: bool = True) -> Looked:
+    """Why a recipe's model cannot be used, and how it is handled in ways that a reader must know, as far as files on
+    this machine show it: a folder, the Hub's cache or the sandbox. No weights are loaded.
+
+    Args:
+        section: The recipe's `model`.
+        lora: Whether any training trains an adapter; see `trains_adapter`.
+    """
     from curator.model.load import locate
 
     try:

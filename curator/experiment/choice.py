@@ -9,7 +9,6 @@ curated set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,11 +19,9 @@ from curator.conclusions import LEVEL
 from curator.errors import RunError
 from curator.experiment.bank import plain, run_bank
 from curator.experiment.features import VARIED, even, labels_of, of_rows
-from curator.experiment.pilot import COVERING, Piloted, confirm
+from curator.experiment.pilot import COVERING, Piloted, confirm, record
 from curator.experiment.plan import DRAW, Candidate
 from curator.run import Run, Setting
-from curator.run.folder import write_json
-from curator.run.names import CANDIDATES, PILOT
 from curator.seeds import derive, generator
 from curator.selection.mixture import covering, numbered
 from curator.selection.objectives import coverage_term
@@ -139,7 +136,7 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
     # Even a set that is alone meets a draw.
     piloted = confirm(run, data, compared, sets, first=COVERING, least=1)
     best = winner(piloted)
-    write_json(folder / PILOT / CANDIDATES, _table(piloted, best, compared, data.pilot.height))
+    record(folder, piloted, compared, _about, chosen=best, probes=data.pilot.height)
     draw_ids = sets[piloted.best_draw.name] if piloted.best_draw else None
     return Choice(measured, draw_ids, sets[best.name], in_words(best))
 
@@ -256,18 +253,5 @@ def in_words(best: Candidate) -> str:
     return f"{best.name}, chosen by the bank ({best.what})"
 
 
-def _table(piloted: Piloted, best: Candidate, compared: Sequence[Candidate], probes: int) -> Mapping[str, object]:
-    return {
-        "probes": probes,
-        "chosen": best.name,
-        "best_draw": piloted.best_draw.name if piloted.best_draw else None,
-        "candidates": [
-            {
-                "name": candidate.name,
-                "kind": candidate.kind,
-                "what": candidate.what,
-                "rounds": [asdict(each) for each in piloted.rounds[candidate.name]],
-            }
-            for candidate in compared
-        ],
-    }
+def _about(candidate: Candidate) -> Mapping[str, object]:
+    return {"kind": candidate.kind, "what": candidate.what}

@@ -92,7 +92,16 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen
         sets[draw.name] = drawn(data.candidates, recipe.select, len(sets[first]), generator(seed, "draw", number))
 
     piloted = confirm(run, data, compared, sets)
-    write_json(folder / PILOT / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
+    labels = names_of(recipe.representations)
+
+    def about(candidate: Candidate) -> Mapping[str, object]:
+        return {
+            "weight": candidate.weight,
+            "score": None if candidate.drawn else scoring_name(run, candidate.score),
+            "representation": None if candidate.drawn else labels[candidate.representation or 0],
+        }
+
+    record(folder, piloted, compared, about, chosen=piloted.best, probes=data.pilot.height)
     return Choice(_setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None)
 
 
@@ -200,7 +209,8 @@ def drawn(candidates: pl.DataFrame, section: Select, size: int, random: np.rando
     ids = tuple(candidates["id"])
     if section.budget_tokens is None:
         return arms.random(ids, size, random)
-    return arms.random_within(ids, dict(zip(ids, candidates["tokens"], strict=True)), section.budget_tokens, random)
+    tokens = dict(zip(ids, candidates["tokens"], strict=True))
+    return arms.within(arms.random(ids, len(ids), random), tokens, section.budget_tokens)
 
 
 def halve(
@@ -283,23 +293,23 @@ def _setting(candidate: Candidate) -> Setting:
     return Setting(candidate.weight, candidate.score, candidate.representation or 0)
 
 
-def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: int) -> Mapping[str, object]:
-    labels = names_of(run.recipe.representations)
-    return {
-        "probes": probes,
-        "chosen": piloted.best.name,
-        "best_draw": piloted.best_draw.name if piloted.best_draw else None,
-        "candidates": [
-            {
-                "name": candidate.name,
-                "weight": candidate.weight,
-                "score": None if candidate.drawn else scoring_name(run, candidate.score),
-                "representation": None if candidate.drawn else labels[candidate.representation or 0],
-                "rounds": [asdict(each) for each in piloted.rounds[candidate.name]],
-            }
-            for candidate in compared
-        ],
-    }
+def record(
+    folder: Path,
+    piloted: Piloted,
+    compared: Sequence[Candidate],
+    about: Callable[[Candidate], Mapping[str, object]],
+    *,
+    chosen: Candidate,
+    probes: int,
+) -> None:
+    """Writes the table of candidates, each with what `about` says of it, below `folder`, that of stage `select`."""
+    rows = (
+        {"name": each.name, **about(each), "rounds": [asdict(done) for done in piloted.rounds[each.name]]}
+        for each in compared
+    )
+    best_draw = piloted.best_draw.name if piloted.best_draw else None
+    table = {"probes": probes, "chosen": chosen.name, "best_draw": best_draw, "candidates": [*rows]}
+    write_json(folder / PILOT / CANDIDATES, table)
 
 
 def trials(run: Run) -> dict[str, Plan]:

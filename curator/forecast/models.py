@@ -12,6 +12,7 @@ from curator.errors import DataError, RecipeError
 from curator.forecast import panel
 from curator.forecast.bank import unseen
 from curator.forecast.curve import merged
+from curator.forecast.power import paired
 from curator.forecast.workload import unrehearsed
 from curator.model.chat import TEMPLATES
 from curator.recipe import Recipe, embedders_of
@@ -64,9 +65,7 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             "no benign probes, so over-refusal is not measured and the outcome cannot be 'durable'; add benign probes",
         )
     seeds, least = recipe.verify.seeds, recipe.verify.decision.least_seeds
-    pairs = min(
-        recipe.verify.seeds_of(arm) for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)
-    )
+    pairs = paired(recipe)
     if not isinstance(seeds, Looks) and pairs < least:
         yield (
             ("verify", "seeds"),
@@ -143,15 +142,15 @@ def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, 
     sandbox = recipe.model.id == panel.SANDBOX
     if sandbox and not recipe.probes.depths and recipe.augment.recovery is None:
         return [], []
-    from curator.experiment.base import notes_of_model, problem_of_opening, problems_of_model, trains_adapter
+    from curator.experiment.base import Looked, looked_here, problem_of_opening, trains_adapter
 
-    lora, opening = trains_adapter(recipe), problem_of_opening(recipe, base)
-    faults = [*([] if sandbox else problems_of_model(recipe.model, lora=lora)), *([opening] if opening else [])]
+    opening = problem_of_opening(recipe, base)
+    here = Looked([], []) if sandbox else looked_here(recipe.model, lora=trains_adapter(recipe))
+    faults = [*map(str, here.problems), *([opening] if opening else [])]
     problems = [problem.partition(": ") for problem in faults]
-    notes = [] if sandbox else notes_of_model(recipe.model, lora=lora)
     return (
         [(tuple(key.split(".")), sentence) for key, _, sentence in problems],
-        [(("model", "id"), note) for note in notes],
+        [(("model", "id"), note) for note in here.notes],
     )
 
 

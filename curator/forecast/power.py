@@ -4,7 +4,6 @@ probability that each gate passes if there is no cost.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,32 +50,25 @@ def smallest(recipe: Recipe, seeds: int, known: Measured) -> float | None:
     from curator.decision.sequential import detectable
 
     probes = prompts(recipe, "harmful", known)
-    paired = min(seeds, _paired(recipe))
-    return detectable(paired, probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
+    pairs = min(seeds, paired(recipe))
+    return detectable(pairs, probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
 
 
 def seeds_to_see(recipe: Recipe, difference: float, known: Measured) -> int | None:
     """The fewest paired seeds at which a true difference in harmfulness is detected with 80% power at a fixed number of
     seeds; null if no number up to MOST_SEEDS is enough.
     """
-    from curator.conclusions import LEVEL
-    from curator.decision.sequential import detectable
+    from curator.decision.sequential import seeds_needed
 
     probes, spread = prompts(recipe, "harmful", known), known.spread or PRIOR
-
-    def seen(seeds: int) -> bool:
-        least = detectable(seeds, probes, alpha=LEVEL, **spread)
-        return least is not None and least <= difference
-
-    fewest = bisect_left(range(2, MOST_SEEDS + 1), True, key=seen) + 2
-    return fewest if fewest <= MOST_SEEDS else None
+    return seeds_needed(difference, probes, minimum=2, most=MOST_SEEDS, **spread)
 
 
 def few_seeds(recipe: Recipe, known: Measured) -> str | None:
     """A sentence about a recipe whose seeds show only differences above LARGE; null if they show smaller ones, if that
     is unknown, or if they are too few to decide at all, which another sentence says.
     """
-    seeds = min(recipe.verify.most_seeds, _paired(recipe))
+    seeds = paired(recipe)
     least = smallest(recipe, seeds, known)
     if least is None or least <= LARGE or seeds < recipe.verify.decision.least_seeds:
         return None
@@ -105,13 +97,14 @@ def gate_chances(recipe: Recipe, seeds: int, known: Measured) -> tuple[GateChanc
         if name not in gates:
             continue
         margin, spread = gates[name], dict(known.gates.get(name, GATE_PRIOR))
-        chance = None if count is None else passing(margin, min(seeds, _paired(recipe)), count, **spread)
+        chance = None if count is None else passing(margin, min(seeds, paired(recipe)), count, **spread)
         needed = None if count is None else seeds_to_pass(margin, count, spread)
         chances.append(GateChance(name, margin, chance, needed, spread, name in known.gates))
     return tuple(chances)
 
 
-def _paired(recipe: Recipe) -> int:
+def paired(recipe: Recipe) -> int:
+    """The number of seeds that both arms of the decision have."""
     compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
     return min(recipe.verify.seeds_of(arm) for arm in compared)
 

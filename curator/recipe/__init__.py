@@ -41,8 +41,8 @@ class Publish(Section):
 
 
 class Engine(Section):
-    """Where the work runs. Only rounding changes a result: by `threads`, by vectors that another run has kept, and by the
-    device that `kind` and `gpus_per_worker` choose, with its `model.dtype: auto`.
+    """Where the work runs. It changes results by rounding alone: by `threads`, by vectors that another run has kept,
+    and by the device that `kind` and `gpus_per_worker` choose, with its `model.dtype: auto`.
     """
 
     kind: Literal["local", "ray"] = "local"

@@ -103,8 +103,8 @@ def sandbox_version() -> str:
     return digest.hexdigest()
 
 
-def template_text(file: Path, key: str = "model.chat_template") -> str:
-    """The text of a chat template's file; `key` is the setting that names it.
+def template_text(file: Path) -> str:
+    """The text of the file of the model's chat template.
 
     Raises:
         RecipeError: It cannot be read as text.
@@ -113,7 +113,9 @@ def template_text(file: Path, key: str = "model.chat_template") -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else _reason(error)
-        raise RecipeError(f"{key}: {file} cannot be read ({reason}); save the template as text in UTF-8") from error
+        raise RecipeError(
+            f"model.chat_template: {file} cannot be read ({reason}); save the template as text in UTF-8"
+        ) from error
 
 
 def missing_metrics(recipe: Recipe, base: Path) -> list[str]:

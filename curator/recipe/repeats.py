@@ -13,8 +13,6 @@ from curator.wording import these
 
 OF_ROWS = ("category", "source", "licence")
 """Groupings given by the source of rows."""
-OF_ANSWERS = ("refusal", "opener", "length", "format")
-"""Groupings by the kind of answer, which stage `pool` derives (`pool.traits`)."""
 
 
 class Repeats(Section):

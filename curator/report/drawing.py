@@ -69,13 +69,13 @@ def shares() -> Scale:
     return Scale(0.0, 1.0, [(quarter / 4, f"{25 * quarter}%") for quarter in range(5)])
 
 
-def around_zero(values: Sequence[float | None], *, factor: float, unit: str = "") -> Scale:
+def around_zero(values: Sequence[float | None], *, factor: float) -> Scale:
     """A scale with zero in its middle, wide enough for the values; ticks are labelled in `factor` times the value."""
     widest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0) or 0.01
     step = _step(widest * factor / 2) / factor
     reach = math.ceil(widest / step - 1e-9) * step
     count = round(reach / step)
-    ticks = [(tick * step, f"{tick * step * factor:+.4g}{unit}" if tick else "0") for tick in range(-count, count + 1)]
+    ticks = [(tick * step, f"{tick * step * factor:+.4g}" if tick else "0") for tick in range(-count, count + 1)]
     return Scale(-reach, reach, ticks, zero=0.0)
 
 

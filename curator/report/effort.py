@@ -115,7 +115,7 @@ def _pieces(run: Run) -> Iterator[Path]:
         yield run.folder("answer") / cell.folder
     yield from (run.folder("answer") / folder for folder in checkpoint_folders(run.models()))
     yield from _tried(run, "train", "answer")
-    yield from (marker.parent for marker in (run.folder("answer") / "forgetting").glob(f"**/{DONE}"))
+    yield from (run.folder("answer") / "forgetting" / cell.folder for cell in cells)
 
 
 def _tried(run: Run, *parts: str) -> Iterator[Path]:

@@ -13,8 +13,6 @@ from curator.neighbours import nearest
 from curator.records import Pool, Scores, Selection, Vectors
 from curator.report.facts import Arms, draws_of
 
-Matrix = NDArray[np.float32]
-
 BINS = 32
 """Number of bins of a distribution."""
 MEASURED = 5000

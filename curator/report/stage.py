@@ -310,24 +310,18 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
                 for arm, counts in stored["judge"]["arms"].items()
             }
     correction = correct(primary, labels, thresholds=run.recipe.verify.decision, seed=run.recipe.seed)
-    return Correction(
-        judge=judge.name if judge else None,
-        labels=None
-        if stored is None
-        else Labels.model_validate(
-            {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]}, extra="ignore"
-        ),
-        corrects=correction.corrects,
-        why=other or correction.why,
-        sensitivity=correction.sensitivity,
-        specificity=correction.specificity,
-        difference=correction.difference,
-        low=correction.low,
-        high=correction.high,
-        assumed=tuple(
-            Assumed(sensitivity=se, specificity=sp, difference=value) for (se, sp), value in correction.assumed.items()
-        ),
-        tipping=correction.tipping,
+    assumed = (
+        {"sensitivity": se, "specificity": sp, "difference": value} for (se, sp), value in correction.assumed.items()
+    )
+    measured = None if stored is None else {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]}
+    return Correction.model_validate(
+        {
+            **vars(correction),
+            "judge": judge.name if judge else None,
+            "labels": measured and Labels.model_validate(measured, extra="ignore"),
+            "why": other or correction.why,
+            "assumed": tuple(Assumed.model_validate(each) for each in assumed),
+        }
     )
 
 

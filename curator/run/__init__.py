@@ -168,8 +168,8 @@ class Run:
         return known["dtype"], known["reason"]
 
     def vector_cache(self) -> Path | None:
-        """The folder of the vectors that runs share, created if missing; null if the recipe wants none, or names none
-        and the folder beside the run folder is not writable.
+        """The folder of the vectors that runs share, which may not exist yet if the recipe names it; null if the recipe
+        wants none, or names none and the folder beside the run folder is not writable.
         """
         cache = self.recipe.engine.cache
         if isinstance(cache, str):

@@ -148,8 +148,8 @@ def hazards_of(root: Path) -> pl.DataFrame | None:
 
 
 def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
-    """The `done.json` of every finished piece of a grid that took time, in the order of their folders; those that took
-    the files of an equal piece did not.
+    """The `done.json` of every finished piece of a grid that took time, in the order of their folders: without those
+    that took the files of an equal piece, and without those set aside.
 
     Args:
         root: The run folder.
@@ -158,8 +158,9 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
         phase: `before` is alignment, `after` fine-tuning; `*` is both.
     """
     folder = root / FOLDERS.get(stage, stage)
-    markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))
-    return [done for done in markers if done is not None and done["seconds"]]
+    markers = sorted(folder.glob(f"{phase}/**/{names.DONE}"))
+    pieces = (finished(marker.parent) for marker in markers if not _SET_ASIDE.search(marker.parent.name))
+    return [done for done in pieces if done is not None and done["seconds"]]
 
 
 def finished_models(root: Path, stage: str, cells: Iterable[str] | None = None) -> int:

@@ -260,23 +260,6 @@ def random(ids: Sequence[str], k: int, generator: np.random.Generator) -> tuple[
     return tuple(ordered[row] for row in generator.choice(len(ordered), k, replace=False))
 
 
-def random_within(
-    ids: Sequence[str], tokens: Mapping[str, float], budget: float, generator: np.random.Generator
-) -> Ids:
-    """Ids drawn one after the other at random, each kept if it still fits into the budget.
-
-    Args:
-        ids: Ids to draw from.
-        tokens: Id -> its cost.
-        budget: The largest sum of costs.
-        generator: Source of randomness.
-
-    Raises:
-        SelectionError: Not even one row fits.
-    """
-    return within(random(ids, len(ids), generator), tokens, budget)
-
-
 def low_similarity(ids: Sequence[str], score: ArrayLike, k: int, *, ties: ArrayLike | None = None) -> tuple[str, ...]:
     """The `k` ids of lowest score, lowest first.
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from curator.recipe.verify import CURATED, RANDOM, RANDOM_CAPPED
 from curator.records import Selection
-from curator.selection.composition import POOL, Composition, compositions
+from curator.selection.composition import POOL, Composition
 from curator.wording import at_least, most_frequent, number, of_the_gain
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from curator.records import Scores, Vectors
 
 SETS = {CURATED: "chosen", POOL: "pool", RANDOM: "random", RANDOM_CAPPED: "random within the caps"}
 """The sets that are shown first, in this order, and what each is called; other arms follow under their own names."""
@@ -28,21 +23,6 @@ class Table(NamedTuple):
 
     heads: tuple[str, ...]
     rows: list[tuple[str, ...]]
-
-
-def outcome_of(
-    rows: pl.DataFrame,
-    traits: pl.DataFrame,
-    scores: Scores,
-    drawn: pl.DataFrame,
-    vectors: Vectors,
-    *,
-    vulnerable: Set[str] | None = None,
-) -> list[Composition]:
-    """The compositions of the pool and of every arm's sets, with how well each covers the pool. Arguments as of
-    `compositions`.
-    """
-    return compositions(rows, traits, scores, drawn, vectors, vulnerable=vulnerable)
 
 
 def line(sets: Sequence[Composition]) -> str:
@@ -69,7 +49,7 @@ def table(sets: Sequence[Composition | Mapping[str, Any]]) -> Table:
     """What each figure is, and its value for every set.
 
     Args:
-        sets: Results of `outcome_of` or `recorded`.
+        sets: Results of `compositions` or `recorded`.
     """
     read = (each if isinstance(each, Composition) else Composition(**each) for each in sets)
     by_name = {each.set: each for each in read}

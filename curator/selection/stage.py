@@ -100,7 +100,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
     from curator.run.readers import hazards_of
     from curator.selection import outcome, quotas
-    from curator.selection.composition import compositions, remarks
+    from curator.selection.composition import POOL, compositions, remarks
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
     from curator.selection.frontier import frontier
@@ -149,11 +149,12 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
         save_frame(folder / OPENED, opened)
         summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms with an opener in front"
-    composed = outcome.outcome_of(rows, traits, scores, sets, run.vectors("pool", setting.representation),
-                                  vulnerable=vulnerable)  # fmt: skip
+    composed = compositions(rows, traits, scores, sets, run.vectors("pool", setting.representation),
+                            vulnerable=vulnerable)  # fmt: skip
     notes = quotas.remarks(section, _labels(section, rows, traits), selection.ids, hazards_of(run.root),
                            many=recipe.pool.findings.many)  # fmt: skip
-    shares = {each.set: each.refusals for each in compositions(rows, traits, scores, drawn)}
+    of_arms = {POOL, *drawn["arm"]}  # the sets hold random ones within the caps even where no arm does
+    shares = {each.set: each.refusals for each in composed if each.set in of_arms}
     noted = remarks(shares, composable=section.may_compose("refusal"))
     return {
         "representation": setting.representation,

@@ -8,7 +8,7 @@ import pytest
 from curator.decision.beside import stands
 from curator.decision.comparisons import compare
 from curator.decision.decide import assess, decide, gate
-from curator.decision.sequential import chance, detectable, plan, take
+from curator.decision.sequential import detectable, plan, take
 from curator.decision.statistics import crossed, interval
 from curator.decision.tables import Grid
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
@@ -109,7 +109,7 @@ def test_a_true_difference_is_seen_as_often_as_the_plan_says(seeds):
     plan = {"sd_seed": 0.15, "sd_prompt": own * np.sqrt(2), "sd_residual": cell}
     for power in (0.5, 0.8):
         effect = detectable(seeds, PROMPTS, power=power, **plan)
-        assert chance(effect, seeds, PROMPTS, **plan) == pytest.approx(power)
+        assert worlds.chance(effect, seeds, PROMPTS, **plan) == pytest.approx(power)
         assert clear(seeds, 2000, effect=effect, spread=spread, own=own)[0] == pytest.approx(power, abs=0.05)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from curator.decision.sequential import plan
+from curator.decision.sequential import variance as planned_variance
 from curator.decision.tables import Grid
 from curator.recipe.verify import Looks
 
@@ -17,6 +18,13 @@ PROMPTS, CONTROLS_MEAN = 200, (0.6 + 5 * 0.01) / 6
 
 WORLDS = ("normal", "floor", "ceiling", "both skewed", "only curated skewed", "only control skewed")
 """Equal means in both arms. In a skewed one a training gives 60% harmful answers with a chance of 1 in 6, else 1%."""
+
+
+def chance(difference, seeds, prompts, **spread):
+    """The power of an interval of 95%: the chance that it excludes zero on either side, by the noncentral t."""
+    df = min(seeds, prompts) - 1
+    critical, shift = stats.t.isf(0.025, df), difference / np.sqrt(planned_variance(seeds, prompts, **spread))
+    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
 
 
 def draw(generator, world, studies, seeds, *, effect=0.0, spread=0.15):

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from curator.errors import ModelError, RecipeError
-from curator.experiment.base import notes_of_model, problems_of_model, trains_adapter
+from curator.experiment.base import looked_here, trains_adapter
 from curator.pipeline import build
 from curator.recipe import Model
 from curator.report.stage import _notes
@@ -32,6 +32,10 @@ def folder_of(path: Path, template: str | None = CHATML, config: object = None, 
     return str(path)
 
 
+def problems_of(section, *, lora=True):
+    return [str(problem) for problem in looked_here(section, lora=lora).problems]
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -44,7 +48,7 @@ def folder_of(path: Path, template: str | None = CHATML, config: object = None, 
 )
 def test_a_problem_is_named_without_weights_and_before_any_stage(tmp_path, settings, problem):
     path = folder_of(tmp_path / "model", **settings)
-    (named,) = problems_of_model(Model(id=path))
+    (named,) = problems_of(Model(id=path))
     with pytest.raises((ModelError, RecipeError), match=problem) as error:
         build(recipe(f"model.id={path}", LORA), tmp_path / "run", until="pool")
     assert str(error.value) == named
@@ -53,37 +57,37 @@ def test_a_problem_is_named_without_weights_and_before_any_stage(tmp_path, setti
 
 def test_all_problems_are_named_at_once(tmp_path):
     path = folder_of(tmp_path / "model", template=NO_HEADER, config=MAMBA)
-    assert len(problems_of_model(Model(id=path))) == 2
+    assert len(problems_of(Model(id=path))) == 2
     with pytest.raises(RecipeError) as error:
         build(recipe(f"model.id={path}", LORA), tmp_path / "run", until="base")
-    assert error.value.problems == tuple(problems_of_model(Model(id=path)))
+    assert error.value.problems == tuple(map(str, looked_here(Model(id=path)).problems))
 
 
 def test_where_no_adapter_is_trained_a_model_need_not_take_one(tmp_path):
     path = folder_of(tmp_path / "model", config=MAMBA)
-    assert problems_of_model(Model(id=path), lora=False) == []
+    assert problems_of(Model(id=path), lora=False) == []
     full = recipe("verify.align.method=full", "verify.finetune.method=full")
     assert not trains_adapter(full)
     assert trains_adapter(recipe(LORA))
 
 
 def test_a_model_that_is_well_or_that_is_not_here_has_no_problems_and_a_folder_that_is_not_has_one(tmp_path):
-    assert problems_of_model(Model(id="sandbox:")) == []
-    assert problems_of_model(Model(id=folder_of(tmp_path / "model"))) == []
-    assert problems_of_model(Model(id="owner/not-in-the-cache")) == []
-    (problem,) = problems_of_model(Model(id=str(tmp_path / "nothing")))
+    assert problems_of(Model(id="sandbox:")) == []
+    assert problems_of(Model(id=folder_of(tmp_path / "model"))) == []
+    assert problems_of(Model(id="owner/not-in-the-cache")) == []
+    (problem,) = problems_of(Model(id=str(tmp_path / "nothing")))
     assert problem.startswith(f"model.id: no folder '{tmp_path / 'nothing'}'")
 
 
 def test_a_named_template_mends_a_folder_that_has_a_bad_one(tmp_path):
     path = folder_of(tmp_path / "model", template=NO_HEADER)
-    assert problems_of_model(Model(id=path, chat_template="plain")) == []
+    assert problems_of(Model(id=path, chat_template="plain")) == []
 
 
 def test_what_is_done_about_a_model_is_noted_recorded_and_warned_of(tmp_path):
     experts = transformers.GptOssConfig(**fakes.WIDE, num_local_experts=2, num_experts_per_tok=1)
     path = folder_of(tmp_path / "model", template=DATED, config=experts)
-    date, adapters = notes_of_model(Model(id=path))
+    date, adapters = looked_here(Model(id=path)).notes
     assert "2024-07-26" in date
     assert adapters.startswith("Adapters (LoRA) leave mlp.router.weight, mlp.experts.gate_up_proj, ")
     build(recipe(f"model.id={path}", LORA), tmp_path / "run", until="base")
@@ -100,7 +104,7 @@ def test_a_model_of_which_nothing_is_to_be_said_has_the_record_it_had(tmp_path):
     build(recipe(f"model.id={path}"), tmp_path / "run", until="base")
     record = json.loads((tmp_path / "run" / "0-base" / "done.json").read_text())["record"]
     assert set(record) == {"tokenizer", "revision", "weights", "dtype", "summary"}
-    assert notes_of_model(Model(id=folder_of(tmp_path / "gemma", GEMMA, eos_token="<|im_end|>"))) == [
+    assert looked_here(Model(id=folder_of(tmp_path / "gemma", GEMMA, eos_token="<|im_end|>"))).notes == [
         "The chat template has no system role, so the text of a system turn is put before the user's first message"
     ]
 

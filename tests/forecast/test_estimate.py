@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+import curator
 from curator.cli import cli
 from curator.decision.decide import GATES
 from curator.decision.power import passing, seeds_to_pass
@@ -561,3 +562,4 @@ def test_check_says_of_a_finished_choice_which_arms_hold_other_kinds_than_the_po
     assert few.startswith(f"select: in {root}, ")
     assert f"({shares[fewest]:.0%}, the pool 50%)" in few
     assert kinds_noted(recipe(), root) == ()  # another choice of rows
+    assert {*noted} <= {*curator.check(root / "recipe.yaml", out=root).warnings}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from curator.forecast.estimate import estimates
 from curator.recipe.file import read
+from curator.run.folder import write_json
 from curator.run.names import DONE
-from curator.run.readers import recipe_file
+from curator.run.readers import pieces, recipe_file
 from tests.small_run import recipe
 
 ROW = "models made before"
@@ -30,6 +32,16 @@ def test_check_counts_the_models_that_a_run_has_made(copy_of_run: Path) -> None:
     assert f"and {answered} of {answered} evaluated" in told(copy_of_run)
     shutil.rmtree(copy_of_run / "6-answer")
     assert f"and 0 of {answered} evaluated" in told(copy_of_run)
+
+
+def test_speeds_are_of_pieces_that_this_recipe_made_itself(copy_of_run: Path) -> None:
+    whole = pieces(copy_of_run, "train", "*")
+    first, second = sorted((copy_of_run / "5-train" / "before").iterdir())[:2]
+    first.rename(first.with_name(f"{first.name}.0123abcd"))
+    assert len(pieces(copy_of_run, "train", "*")) == len(whole) - 1
+    done = json.loads((second / DONE).read_text())
+    write_json(second / DONE, {**done, "seconds": 0.0})  # taken from an equal piece
+    assert len(pieces(copy_of_run, "train", "*")) == len(whole) - 2
 
 
 def test_more_seeds_are_planned_beside_those_that_are_there(copy_of_run: Path) -> None:

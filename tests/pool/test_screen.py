@@ -11,7 +11,7 @@ import pytest
 from curator.errors import DataError
 from curator.judge.phrases import refused
 from curator.language import language
-from curator.pool.screen import Finding, at_least, finding, worst_first
+from curator.pool.screen import Finding, finding, worst_first
 from curator.pool.screen.answers import alike, canned, refusals
 from curator.pool.screen.drops import licences, plain_name, unusable
 from curator.pool.screen.language import languages
@@ -216,7 +216,6 @@ def test_findings_are_ordered_and_cut_by_severity() -> None:
     made = [finding(kind, severity, [kind], 4, what="w", advice="a") for kind, severity in
             (("x", "info"), ("y", "error"), ("z", "warning"))]  # fmt: skip
     assert [one.kind for one in worst_first(made)] == ["y", "z", "x"]
-    assert [one.kind for one in at_least(made, "warning")] == ["y", "z"]
     with pytest.raises(ValueError, match="severity 'bad'"):
         Finding("k", "bad", 0, 0.0, (), "w", "a")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from curator.errors import RecipeError
 from curator.forecast.outline import outline
 from curator.forecast.rows import too_few
-from curator.recipe.repeats import OF_ANSWERS, OF_ROWS, Repeats
+from curator.recipe.repeats import OF_ROWS, Repeats
 from tests.small_run import recipe
 
 
@@ -38,7 +40,9 @@ def test_a_rehearsal_makes_no_pass_in_which_rows_could_be_repeated() -> None:
 
 
 def test_groups_can_be_of_rows_and_of_answers() -> None:
-    assert [Repeats(by=by, groups={"a": 2}).by for by in (*OF_ROWS, *OF_ANSWERS)] == [*OF_ROWS, *OF_ANSWERS]  # type: ignore[arg-type]
+    known = get_args(Repeats.model_fields["by"].annotation)
+    assert {*OF_ROWS, "refusal", "opener"} <= {*known}
+    assert [Repeats(by=by, groups={"a": 2}).by for by in known] == [*known]
     assert recipe().select.repeats is None
 
 

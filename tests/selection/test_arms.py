@@ -5,6 +5,8 @@ import polars as pl
 import pytest
 
 from curator.errors import SelectionError
+from curator.experiment import pilot
+from curator.recipe.select import Select
 from curator.recipe.verify import ARMS, RECOVERY
 from curator.records import Scores
 from curator.selection import arms
@@ -197,7 +199,9 @@ def test_under_a_budget_every_drawn_set_holds_about_the_tokens_of_the_curated_on
 def test_a_random_draw_within_a_budget_is_full():
     tokens = dict(zip(IDS, LENGTHS.tolist(), strict=True))
     for seed in range(20):
-        found = arms.random_within(IDS, tokens, 700.0, np.random.default_rng(seed))
+        section = Select(budget_tokens=700)
+        candidates = pl.DataFrame({"id": IDS, "tokens": [tokens[row_id] for row_id in IDS]})
+        found = pilot.drawn(candidates, section, 0, np.random.default_rng(seed))
         used = sum(tokens[row_id] for row_id in found)
         assert used <= 700 < used + min(length for row_id, length in tokens.items() if row_id not in found)
 

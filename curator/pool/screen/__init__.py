@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from curator.recipe.pool import Findings
@@ -47,11 +47,6 @@ def finding(
     named = tuple(sorted(set(ids)))
     number = len(named) if count is None else count
     return Finding(kind, severity, number, number / rows if rows else 0.0, named, what, advice)
-
-
-def at_least(findings: Sequence[Finding], severity: str) -> list[Finding]:
-    """Findings of this severity or worse."""
-    return [finding for finding in findings if SEVERITIES.index(finding.severity) >= SEVERITIES.index(severity)]
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
