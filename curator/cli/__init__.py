@@ -57,22 +57,30 @@ for command in (
 
 _interrupts: list[int] = []
 """Signals of Ctrl-C received while a command ran."""
+AGAIN = 30.0
+"""Seconds after which Ctrl-C is raised again if the command still runs: a library may have swallowed it, in a callback
+or around an import, and the whole job would go on."""
 
 
 def main() -> NoReturn:
     """Runs the command line and exits."""
     signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
     sys.exit(_run(lambda: cli.main(standalone_mode=False)))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _interrupts.append(number)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)
     signal.default_int_handler(number, frame)
 
 
 def _run(command: Callable[[], object]) -> int:
     try:
-        code = command()
+        try:
+            code = command()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except CuratorError as error:
         click.echo(f"Error: {error}", err=True)
         return 2

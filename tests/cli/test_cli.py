@@ -195,6 +195,35 @@ def test_ctrl_c_within_the_first_second_prints_one_line(words: Sequence[str], af
     assert told.strip().count("\n") == 0
 
 
+SWALLOWING = """
+import sys, time
+import curator.cli, curator.recipe.file
+def open_file(*_):
+    print(flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:  # as some libraries do around an import, or Python itself in a callback
+        pass
+    time.sleep(60)
+curator.cli.AGAIN = 0.2
+curator.recipe.file.open_file = open_file
+curator.cli.main()
+"""
+
+
+def test_ctrl_c_that_a_library_swallows_ends_the_command_all_the_same(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-c", SWALLOWING, "check", "a.yaml"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(QUICKSTART.parent.parent)},
+    )  # fmt: skip
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.send_signal(signal.SIGINT)
+    _, told = started.communicate(timeout=50)
+    assert started.returncode == 130
+    assert told.strip().startswith("Interrupted.")
+
+
 def test_an_error_that_ctrl_c_caused_is_no_bug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
