@@ -18,12 +18,12 @@ from curator.experiment.design import (
     finetuning_steps,
 )
 from curator.experiment.jobs import AnswerJob, run_answer
+from curator.experiment.log_odds import of_cells
 from curator.experiment.plan import BASE, Cell, Plan
 from curator.keys.pieces import answers_key, training_key
 from curator.recipe.training import Generate, Training, checkpoint_steps
 from curator.records import Trained
 from curator.run import ArmSets, Run
-from curator.run.files import load_frame, with_columns_since
 from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 from curator.train import PRELOAD
@@ -205,21 +205,8 @@ def answer_grid(
     count.begin(jobs.values())
     for finished in executed(run_answer, list(jobs.values()), execute, mix=experiment.mix):
         count.tick(finished)
-    parts = []
-    for cell, job in jobs.items():
-        frame = load_frame(experiment.root / job.folder / ANSWERS)
-        for copy in plan.unaligned if cell == BASE else [cell]:
-            parts.append(
-                frame.with_columns(
-                    *([pl.lit(copy.tuned).alias("task")] if copy.task else []),
-                    arm=pl.lit(copy.arm),
-                    seed=pl.lit(copy.seed, dtype=pl.Int64),
-                    draw=pl.lit(copy.seed, dtype=pl.Int64),
-                    phase=pl.lit(copy.phase),
-                    at=pl.lit(copy.done),
-                ).pipe(with_columns_since)
-            )
-    return pl.concat(parts).sort(["arm", "seed", "phase", "at", "task", "kind", "probe", "prefill", "sample"])
+    frame = of_cells(stage, list(jobs), plan.unaligned, ANSWERS)
+    return frame.sort(["arm", "seed", "phase", "at", "task", "kind", "probe", "prefill", "sample"])
 
 
 def answers_of(

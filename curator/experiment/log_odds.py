@@ -200,12 +200,12 @@ def _piloted(run: Run) -> pl.DataFrame:
     from curator.judge.stage import judge_answers
 
     stage, plan = run.root / PILOT, trials(run)[PILOT]  # a recipe that learns openers from a pilot has a pilot
-    answers = _of_cells(stage / "answer", plan.asked, plan.unaligned, ANSWERS)
+    answers = of_cells(stage / "answer", plan.asked, plan.unaligned, ANSWERS)
     verdicts = judge_answers(run, answers, run.data(), stage / "judge", run.progress_of("answer"))
     return answers.join(verdicts, on=ANSWER_COLUMNS, how="inner", nulls_equal=True)
 
 
-def _of_cells(stage: Path, cells: Sequence[Cell], unaligned: Sequence[Cell], file: str) -> pl.DataFrame:
+def of_cells(stage: Path, cells: Sequence[Cell], unaligned: Sequence[Cell], file: str) -> pl.DataFrame:
     """A file of every model's answers, with columns that identify the model; the base model's is used for every
     unaligned cell.
     """
@@ -233,7 +233,7 @@ def collect(stage: Path, plan: Plan, checkpoints: Iterable[Cell] = ()) -> pl.Dat
     """The log-odds of every model of a plan, and at checkpoints, in the columns of LOG_ODDS_SCHEMA, sorted; `stage`
     holds the answers' pieces.
     """
-    frame = _of_cells(stage, [*plan.asked, *checkpoints], plan.unaligned, LOG_ODDS)
+    frame = of_cells(stage, [*plan.asked, *checkpoints], plan.unaligned, LOG_ODDS)
     return frame.sort("arm", "seed", "phase", "at", "task", "probe")
 
 
