@@ -58,21 +58,41 @@ for command in (
 _interrupts: list[int] = []
 """Signals of Ctrl-C received while a command ran."""
 AGAIN = 30.0
-"""Seconds after which Ctrl-C is raised again if the command still runs: a library may have swallowed it, in a callback
-or around an import, and the whole job would go on."""
+"""Seconds after which Ctrl-C is raised again if the command goes on: a library may have swallowed it, in a callback or
+around an import."""
 
 
 def main() -> NoReturn:
     """Runs the command line and exits."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGALRM, _interrupt)
-    sys.exit(_run(lambda: cli.main(standalone_mode=False)))
+    former = {number: signal.signal(number, react) for number, react in _REACTIONS.items()}
+    try:
+        code = _run(lambda: cli.main(standalone_mode=False))
+    finally:
+        for number, react in former.items():
+            signal.signal(number, react)
+    sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _interrupts.append(number)
     signal.setitimer(signal.ITIMER_REAL, AGAIN)
     signal.default_int_handler(number, frame)
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    """Raises a swallowed Ctrl-C again, unless the command is cleaning up after it, which may take long: replies of an
+    endpoint that were paid for are awaited, and models are removed.
+    """
+    handled = sys.exc_info()[1]
+    while handled is not None:
+        if isinstance(handled, KeyboardInterrupt | GeneratorExit):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            return
+        handled = handled.__context__
+    _interrupt(number, frame)
+
+
+_REACTIONS = {signal.SIGINT: _interrupt, signal.SIGALRM: _again}
 
 
 def _run(command: Callable[[], object]) -> int:

@@ -27,7 +27,7 @@ def passing(
 
     Only the variance between seeds is estimated from few of them, as a chi square with `seeds` - 1 degrees of freedom;
     the part of the prompts rests on many and is taken as known. If both were as uncertain, as in the t of
-    `sequential.chance`, the result for few seeds and quiet gates would be up to three points too low.
+    `sequential.detectable`, the result for few seeds and quiet gates would be up to three points too low.
 
     Args:
         margin: The gate's margin, as a difference of shares.

@@ -40,10 +40,12 @@ def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str,
             else f"{label} none of {len(trainings):,}"
         )
         begun = begun or trained > 0
-    kept = "those whose rows and settings are still the same are kept, and the figures above include them"
+    kept = "those whose rows are still the same are kept, and the figures above include them"
     return {"models made before": f"{'; '.join(parts)}; {kept}"} if begun else {}
 
 
 def _training(recipe: Recipe) -> object:
-    """What decides trainings beside their rows."""
-    return recipe.model, recipe.seed, recipe.verify.align, recipe.verify.finetune
+    """What decides trainings and answers beside the choice of rows."""
+    verify = recipe.verify
+    settings = verify.stage, verify.align, verify.finetune, verify.keep, verify.exposure, verify.generate
+    return recipe.model, recipe.seed, recipe.pool, recipe.tasks, settings

@@ -199,8 +199,8 @@ SWALLOWING = """
 import sys, time
 import curator.cli, curator.recipe.file
 def open_file(*_):
-    print(flush=True)
     try:
+        print(flush=True)
         time.sleep(60)
     except KeyboardInterrupt:  # as some libraries do around an import, or Python itself in a callback
         pass
@@ -222,6 +222,44 @@ def test_ctrl_c_that_a_library_swallows_ends_the_command_all_the_same(tmp_path: 
     _, told = started.communicate(timeout=50)
     assert started.returncode == 130
     assert told.strip().startswith("Interrupted.")
+
+
+CLEANING = """
+import time
+import curator.cli, curator.recipe.file
+def replies():
+    try:
+        yield
+    finally:  # run by Python where the generator is dropped
+        time.sleep(1)
+        print("replies are kept", flush=True)
+def open_file(*_):
+    awaited = replies()
+    next(awaited)
+    try:
+        print(flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(1)
+        print("the model is removed", flush=True)
+        raise
+curator.cli.AGAIN = 0.2
+curator.recipe.file.open_file = open_file
+curator.cli.main()
+"""
+
+
+def test_what_is_cleaned_up_after_ctrl_c_may_take_long(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-c", CLEANING, "check", "a.yaml"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(QUICKSTART.parent.parent)},
+    )  # fmt: skip
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.send_signal(signal.SIGINT)
+    done, told = started.communicate(timeout=50)
+    assert {*done.split("\n")} >= {"replies are kept", "the model is removed"}
+    assert (started.returncode, told.strip().count("\n")) == (130, 0)
 
 
 def test_an_error_that_ctrl_c_caused_is_no_bug(

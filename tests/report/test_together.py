@@ -15,10 +15,11 @@ from scipy import stats
 
 from curator.cli import cli
 from curator.decision.statistics import crossed, interval
+from curator.decision.tables import Grid
 from curator.errors import RunError
 from curator.pipeline import build
 from curator.report.model import read_report
-from curator.report.together import table, together
+from curator.report.together import _differ, table, together
 from curator.run import Run
 from curator.run.folder import write_json
 from tests.small_run import recipe
@@ -101,9 +102,25 @@ def test_runs_that_differ_more_than_their_seeds_say_so(plain_run: Path, again: P
         values = cells(root)
         rows = [[ours - values["random", n][at] for at, ours in values["curated", n].items()] for n in range(seeds)]
         estimates.append(crossed(np.array(rows)[None]))
-    (one, first), (other, second) = ((each.mean, each.variance) for each in estimates)
-    # Of two runs Cochran's Q is the square of their difference over its standard error.
-    assert after.differ_p == pytest.approx(stats.chi2.sf((one - other) ** 2 / (first + second), 1))
+    # Of two runs it is Welch's t.
+    (one, first, some), (other, second, few) = ((each.mean, each.variance, each.df) for each in estimates)
+    df = (first + second) ** 2 / (first**2 / some + second**2 / few)
+    assert after.differ_p == pytest.approx(2 * stats.t.sf(abs(one - other) / (first + second) ** 0.5, df))
+
+
+@pytest.mark.parametrize(("runs", "seeds"), [(2, 3), (3, 3), (3, 6)])
+def test_runs_that_differ_by_chance_are_seldom_called_different(runs: int, seeds: int) -> None:
+    random, wrong = np.random.default_rng(0), 0
+    for _ in range(400):
+        # One prompt's rate in two halves, so that seeds alone vary.
+        levels = random.normal(0.0, 0.1, (runs, seeds, 1)) * np.ones(2)
+        arms = np.stack([0.4 + levels, np.full((runs, seeds, 2), 0.4)])[:, :, None]
+        grids = [Grid("harmfulness", "after", ("treatment", "control"), ("list",), tuple(range(seeds)), ("a", "b"),
+                      arms[:, run], np.ones_like(arms[:, run], dtype=bool)) for run in range(runs)]  # fmt: skip
+        p = _differ(grids, {"list": 1.0})
+        assert p is not None
+        wrong += p < 0.05
+    assert wrong / 400 < 0.08
 
 
 def test_a_seed_counts_once(plain_run: Path, again: Path, tmp_path: Path) -> None:
@@ -137,8 +154,9 @@ def other(again: Path, tmp_path: Path) -> Change:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
+        ("exposure: steps", "exposure: tokens", r"verify: .* exposure steps, .* exposure tokens"),
         ("learning_rate: 0.0005", "learning_rate: 0.5", r"verify\.align: .* learning_rate 0.0005, .* 0.5"),
-        ("  k: 20\n", "  k: 21\n", r"size of the sets: .* k 20, .* k 21"),
+        ("  k: 20\n", "  k: 21\n", r"drawn sets: .* k 20, .* k 21"),
         ("rows: 40", "rows: 41", r"task 'list': .* rows 40, .* rows 41"),
         ("chat_template: null", "chat_template: chatml", r"model: .* chat_template none, .* chat_template chatml"),
         ("  weight: 0.3\n", "  weight: 0.2\n", r"select: .* weight 0.3, .* weight 0.2"),
@@ -156,6 +174,17 @@ def test_another_control_is_refused(plain_run: Path, again: Path, tmp_path: Path
     file = root / "8-report" / "report.json"
     write_json(file, json.loads(file.read_text().replace('"control": "random"', '"control": "matched-random"')))
     with pytest.raises(RunError, match=r"control: .* arm random, .* arm matched-random"):
+        together([str(plain_run), str(root)])
+
+
+def test_other_contents_of_a_source_are_refused(plain_run: Path, again: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(again, tmp_path / "other", ignore=shutil.ignore_patterns("*.safetensors")))
+    file = root / "1-pool" / "done.json"
+    done = json.loads(file.read_text())
+    (source,) = done["record"]["resolved"]["pool"]["sources"]
+    source["version"] = "another"
+    write_json(file, done)
+    with pytest.raises(RunError, match=r"pool: .* source 1 .*'version': 'another'"):
         together([str(plain_run), str(root)])
 
 
