@@ -255,8 +255,8 @@ def detectable(
 ) -> float | None:
     """The smallest true difference detected with probability `power`; null for fewer than two seeds or prompts.
 
-    A value above 1 means that no difference between two shares can be detected. `alpha` is the
-    two-sided error of the interval; other arguments are as in `variance`.
+    A value above 1 means that no difference between two shares can be detected. `alpha` is the two-sided
+    error of the interval; other arguments are as in `variance`.
     """
     df = min(seeds, seeds if prompts is None else prompts) - 1
     if df < 1:

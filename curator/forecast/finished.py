@@ -1,4 +1,4 @@
-"""The models of a plan that are finished in the run folder already: a long run may take many sittings."""
+"""The models of a plan that are finished in the run folder already: a long run may be interrupted many times."""
 
 from __future__ import annotations
 
@@ -25,20 +25,14 @@ def in_words(recipe: Recipe, root: Path, grids: Mapping[str, Plan]) -> dict[str,
     parts, begun = [], False
     for name, grid in grids.items():
         label = "confirmation" if name == "pilot" and recipe.select.by == "bank" else name
-        beside = "" if name == "experiment" else f"{name}/"
-        # A pilot's cells stand for sets that are known when it runs.
-        trainings, asked = ([cell.folder for cell in cells] for cells in ((*grid.aligned, *grid.finetuned), grid.asked))
-        cells = (None, None) if name == "pilot" else (trainings, asked)
-        trained, answered = (
-            finished_models(root, f"{beside}{stage}", each)
-            for stage, each in zip(("train", "answer"), cells, strict=True)
-        )
-        parts.append(
-            f"{label} {min(trained, len(trainings)):,} of {len(trainings):,} trained and "
-            f"{min(answered, len(asked)):,} of {len(asked):,} evaluated"
-            if trained
-            else f"{label} none of {len(trainings):,}"
-        )
+        beside, counts = "" if name == "experiment" else f"{name}/", []
+        for stage, cells in (("train", (*grid.aligned, *grid.finetuned)), ("answer", grid.asked)):
+            # A pilot's cells stand for sets that are known when it runs.
+            folders = None if name == "pilot" else [cell.folder for cell in cells]
+            counts.append((min(finished_models(root, f"{beside}{stage}", folders), len(cells)), len(cells)))
+        (trained, models), (evaluated, asked) = counts
+        parts.append(f"{label} {trained:,} of {models:,} trained and {evaluated:,} of {asked:,} evaluated" if trained
+                     else f"{label} none of {models:,}")  # fmt: skip
         begun = begun or trained > 0
     kept = "those whose rows are still the same are kept, and the figures above include them"
     return {"models made before": f"{'; '.join(parts)}; {kept}"} if begun else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -233,12 +233,24 @@ def _unlike(sides: Sequence[Side], settings: Callable[[Side], Mapping[str, Value
     for other in sides[1:]:
         ours, theirs = settings(sides[0]), settings(other)
         for name in (name for name in ours if name in theirs):
-            keys = [key for key in {**ours[name], **theirs[name]} if ours[name].get(key) != theirs[name].get(key)]
-            parts = ({key: each[name].get(key) for key in keys} for each in (ours, theirs))
-            mine, others = (listed({key: "none" if at is None else at for key, at in each.items()}) for each in parts)
-            if keys:
-                sentences.append(f"{name}: {sides[0].run.root} has {mine}, {other.run.root} has {others}")
+            mine, others = dict(_leaves(ours[name])), dict(_leaves(theirs[name]))
+            unlike = [key for key in {**mine, **others} if mine.get(key) != others.get(key)]
+            if unlike:
+                first, second = (
+                    listed({key: "none" if each.get(key) is None else each[key] for key in unlike})
+                    for each in (mine, others)
+                )
+                sentences.append(f"{name}: {sides[0].run.root} has {first}, {other.run.root} has {second}")
     return sentences
+
+
+def _leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Every setting below this one with its path, as in `--set`."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in below:
+        yield from _leaves(each, f"{path}.{name}" if path else str(name))
+    if not isinstance(value, dict | list):
+        yield path, value
 
 
 _DECIDES_NOTHING = {"save_steps", "checkpointing", "processes"}

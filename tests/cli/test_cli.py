@@ -195,6 +195,19 @@ def test_ctrl_c_within_the_first_second_prints_one_line(words: Sequence[str], af
     assert told.strip().count("\n") == 0
 
 
+def interrupted(source: str, folder: Path) -> tuple[int, str, str]:
+    """Exit code, output and errors of a program that gets Ctrl-C once it has printed its first line."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", source, "check", "a.yaml"], cwd=folder, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(QUICKSTART.parent.parent)},
+    )  # fmt: skip
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.send_signal(signal.SIGINT)
+    done, told = started.communicate(timeout=50)
+    return started.returncode, done, told
+
+
 SWALLOWING = """
 import sys, time
 import curator.cli, curator.recipe.file
@@ -212,15 +225,8 @@ curator.cli.main()
 
 
 def test_ctrl_c_that_a_library_swallows_ends_the_command_all_the_same(tmp_path: Path) -> None:
-    started = subprocess.Popen(
-        [sys.executable, "-c", SWALLOWING, "check", "a.yaml"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(QUICKSTART.parent.parent)},
-    )  # fmt: skip
-    assert started.stdout is not None
-    started.stdout.readline()
-    started.send_signal(signal.SIGINT)
-    _, told = started.communicate(timeout=50)
-    assert started.returncode == 130
+    code, _, told = interrupted(SWALLOWING, tmp_path)
+    assert code == 130
     assert told.strip().startswith("Interrupted.")
 
 
@@ -250,16 +256,9 @@ curator.cli.main()
 
 
 def test_what_is_cleaned_up_after_ctrl_c_may_take_long(tmp_path: Path) -> None:
-    started = subprocess.Popen(
-        [sys.executable, "-c", CLEANING, "check", "a.yaml"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(QUICKSTART.parent.parent)},
-    )  # fmt: skip
-    assert started.stdout is not None
-    started.stdout.readline()
-    started.send_signal(signal.SIGINT)
-    done, told = started.communicate(timeout=50)
+    code, done, told = interrupted(CLEANING, tmp_path)
     assert {*done.split("\n")} >= {"replies are kept", "the model is removed"}
-    assert (started.returncode, told.strip().count("\n")) == (130, 0)
+    assert (code, told.strip().count("\n")) == (130, 0)
 
 
 def test_an_error_that_ctrl_c_caused_is_no_bug(

@@ -217,6 +217,17 @@ def test_arms_of_equal_rows_are_trained_and_asked_once(experiment, tmp_path):
         assert f"{cell.arm}-{cell.seed}" in record.path
 
 
+def test_equal_arms_draw_answers_of_their_own(experiment, tmp_path):
+    equal, worked = of_equal_rows(experiment, tmp_path), []
+    done = trained(equal, [])
+    weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): equal.base}
+    answer_grid(
+        equal, grid(), weights, tmp_path / "6-answer", section=Generate(max_new_tokens=6, batch=4, temperature=0.7),
+        execute=watching(worked), progress=lambda *_: None,
+    )  # fmt: skip
+    assert sum("random" in folder for folder in worked) == sum("curated" in folder for folder in worked) == 2 * 2
+
+
 def test_a_model_taken_from_an_equal_arm_stays_when_that_arm_changes(experiment, tmp_path):
     equal, cell = of_equal_rows(experiment, tmp_path), Cell("random", 0, "list")
     first = trained(equal, [])

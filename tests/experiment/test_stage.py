@@ -22,6 +22,7 @@ from curator.report.effort import ran, timing_of
 from curator.run import Run
 from curator.run import folder as runs
 from curator.run.files import load_frame
+from curator.run.folder import write_json
 from curator.sandbox import rows as sandbox
 from tests.real_runs import recipe_of
 from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
@@ -98,6 +99,20 @@ def test_models_of_an_earlier_pilot_are_not_counted(full_run: Path, tmp_path: Pa
     assert (ran(Run.open(copied)), timing_of(Run.open(copied)).pilot) == now
     shutil.rmtree(copied / "pilot" / "train" / "before" / "w0-0")
     assert now[1].models - timing_of(Run.open(copied)).pilot.models == 1
+
+
+def test_pieces_that_took_the_files_of_an_equal_one_are_no_effort(full_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(full_run, copied := tmp_path / "run")
+
+    def pieces() -> int:
+        return sum(node.pieces for node in ran(Run.open(copied)).nodes)
+
+    before, models = pieces(), timing_of(Run.open(copied)).pilot.models
+    for folder in ("pilot/train/before/w0-0", "5-train/before/curated-0"):
+        done = json.loads((copied / folder / "done.json").read_text())
+        write_json(copied / folder / "done.json", {**done, "seconds": 0.0})
+    assert before - pieces() == 2
+    assert models - timing_of(Run.open(copied)).pilot.models == 1
 
 
 def killed_in_the_pilot(root: str) -> None:
