@@ -110,3 +110,14 @@ def test_a_set_that_was_given_is_drawn_beside_the_frontier_and_not_on_it():
     assert report.frontier.chosen not in report.frontier.tried
     assert "The objective did not choose this set" in markdown(report)
     assert str(figure(report)).count('class="dot"') == 1
+
+
+def test_the_card_names_the_marks_that_are_drawn(report):
+    def caption(shown):
+        return evidence(shown, pictures=("frontier",)).partition("frontier.svg)")[2].partition("| set |")[0]
+
+    assert "Blue rings are sets at other weights" in caption(report)
+    kept = [point for point in report.frontier.points if point.chosen or point.kind == "random"]
+    alone = report.model_copy(update={"frontier": report.frontier.model_copy(update={"points": tuple(kept)})})
+    assert "Blue" not in caption(alone)
+    assert "Orange rings are random sets" in caption(alone)
