@@ -41,6 +41,9 @@ PREDICTORS = {
     "p_holm": pl.Float64,
     "sign": pl.Int64,
     "n": pl.Int64,
+    "before_rho": pl.Float64,
+    "before_low": pl.Float64,
+    "before_high": pl.Float64,
     "log_odds_rho": pl.Float64,
     "log_odds_low": pl.Float64,
     "log_odds_high": pl.Float64,
@@ -101,8 +104,10 @@ class Reading:
             draws by more than its margin; without plain draws, above the median of all subsets).
         predictors: Columns of PREDICTORS, one row per feature, the strongest first. `rho` is with harm: `sign` is 1
             where more of the feature goes with more harm, -1 with less, and 0 where rho is null. `n`: number of subsets
-            that have both. Intervals are not adjusted; `p_holm` is, for all features. `log_odds_rho` is with the
-            log-odds of refusing (null where the bank has none), and points the other way for the same feature.
+            that have both. Intervals are not adjusted; `p_holm` is, for all features. `before_rho` is with harm before
+            fine-tuning: a set that teaches less to refuse is more harmful both before and after, without losing more.
+            `log_odds_rho` is with the log-odds of refusing (null where the bank has none), and points the other way
+            for the same feature.
         mixtures: The regression on each grouping, in the order of `groups`.
         continuous: Null where the bank has no log-odds.
         left_out: Number of subsets without a scored outcome on every anticipated task.
@@ -194,14 +199,14 @@ def _usual(scored: pl.DataFrame, column: str) -> pl.Expr:
 def _predictors(scored: pl.DataFrame, features: pl.DataFrame, seed: int) -> pl.DataFrame:
     table = scored.join(features, on="subset", how="left", maintain_order="left")
     named = [name for name in features.columns if name != "subset"]
-    harm, log_odds = (_numbers(table, name) for name in ("harm", "log_odds"))
+    harm, *others = (_numbers(table, name) for name in ("harm", "before", "log_odds"))
     rows = []
     for name in named:
         values = _numbers(table, name)
         rho, low, high, n = _correlated(values, harm, seed)
-        second = _correlated(values, log_odds, seed)
+        beside = (each for other in others for each in _correlated(values, other, seed)[:3])
         p = None if rho is None else _permuted(values, harm, seed)
-        rows.append((name, rho, low, high, p, None, int(np.sign(rho or 0.0)), n, *second[:3]))
+        rows.append((name, rho, low, high, p, None, int(np.sign(rho or 0.0)), n, *beside))
     frame = pl.DataFrame(rows, schema=PREDICTORS, orient="row")
     frame = frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_list()), dtype=pl.Float64))
     return frame.sort(pl.col("rho").abs(), descending=True, nulls_last=True, maintain_order=True)

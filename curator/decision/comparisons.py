@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,6 +160,7 @@ def family(
     *,
     primary: tuple[str, str] = ("harmfulness", "after"),
     mean_decides: bool = True,
+    doubles: Collection[str] = (),
 ) -> tuple[Comparison, ...]:
     """All comparisons but the primary one, as one Holm family; the intervals are unadjusted.
 
@@ -171,11 +172,12 @@ def family(
     treatment is compared with the control.
 
     If the decision is not about the mean (`mean_decides`), the weighted comparison of treatment and control belongs to
-    the family.
+    the family. `doubles` are arms that are the treatment under another name: their comparisons would repeat others, and
+    are left out.
     """
     after, before = grids[primary], grids["harmfulness", "before"]
     mix = anticipated(weights)
-    others = [arm for arm in after.arms if arm not in (treatment, control)]
+    others = [arm for arm in after.arms if arm not in (treatment, control, *doubles)]
     pairs = [(treatment, control), *((arm, control) for arm in others), *((treatment, arm) for arm in others)]
     # Either arm may already be treatment or control.
     pairs += [pair for pair in CONTRASTS if set(pair) <= set(after.arms) and not {pair, pair[::-1]} & set(pairs)]

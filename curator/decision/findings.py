@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -85,6 +85,7 @@ def conclude(
     seed: int = 0,
     curve: Curve = DEFAULT_CURVE,
     rehearsal: bool = False,
+    doubles: Collection[str] = (),
 ) -> Findings:
     """All rates, comparisons and the decision, from one judge's verdicts.
 
@@ -101,6 +102,7 @@ def conclude(
         rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on (`verify.stage`). Before
             fine-tuning every arm is then the base, so that a gate on it would compare the base with itself: leave it
             out.
+        doubles: See `comparisons.family`.
 
     Raises:
         ValueError: An arm has no verdicts, a task is called ANTICIPATED, weights do not sum to 1, a gate's name is
@@ -115,8 +117,9 @@ def conclude(
         if arm not in arms:
             raise ValueError(f"arm {arm!r} has no verdicts; arms with verdicts: {', '.join(arms)}")
     others = family(
-        grids, weights, treatment, control, primary=primary, mean_decides=thresholds.over == "mean" or len(mix) == 1
-    )
+        grids, weights, treatment, control, primary=primary,
+        mean_decides=thresholds.over == "mean" or len(mix) == 1, doubles=doubles,
+    )  # fmt: skip
     decision = decide(
         grids,
         weights,

@@ -28,7 +28,7 @@ from curator.selection.objectives import coverage_term
 from curator.selection.problem import standardise
 from curator.selection.solve import solve
 from curator.selection.stage import Choice, Chosen
-from curator.wording import these
+from curator.wording import probability, these
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,10 +151,12 @@ def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
     over the labels that should vary, or those that cover most. Scores that resemble an earlier one are left out.
     """
     taken: list[Column] = []
-    for feature, sign, p in reading.predictors.select("feature", "sign", "p").iter_rows():
+    for feature, sign, p, adjusted in reading.predictors.select("feature", "sign", "p", "p_holm").iter_rows():
         if sign == 0 or p is None or p > LEVEL:
             continue
-        words = f"{'less' if sign > 0 else 'more'} {feature}"
+        words = (
+            f"{'less' if sign > 0 else 'more'} {feature}, p {probability(p)} and Holm-adjusted {probability(adjusted)}"
+        )
         if feature in COVERS and sign < 0:
             yield Proposal(SCORE, words, means.covering_most(COVERS[feature]))
         elif feature in VARIED and VARIED[feature][1] == sign:

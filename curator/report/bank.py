@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +39,10 @@ class Predictor(Part):
     """Adjusted by Holm for all features of the bank that have a p-value."""
     n: Count
     """Subsets that have both."""
+    before_rho: CorrelationOrNull
+    """The same with harm before fine-tuning; null if it does not vary."""
+    before_low: CorrelationOrNull
+    before_high: CorrelationOrNull
     log_odds_rho: CorrelationOrNull
     """The same with the mean log-odds of refusing; null if they were not measured."""
     log_odds_low: CorrelationOrNull
@@ -47,6 +52,13 @@ class Predictor(Part):
     def found(self) -> bool:
         """Whether it correlates with harm beyond chance."""
         return self.p_holm is not None and self.p_holm <= LEVEL
+
+    @property
+    def begins_so(self) -> bool:
+        """Whether it correlates with harm before fine-tuning in the same direction, by its interval."""
+        if self.rho is None or self.before_low is None or self.before_high is None:
+            return False
+        return self.before_low > 0 if self.rho > 0 else self.before_high < 0
 
 
 class GroupShare(Part):
@@ -131,6 +143,8 @@ class Bank(Part):
     tasks: Many[str]
     harm: Quantiles | None
     """Harm of the subsets after fine-tuning, weighted over the tasks."""
+    before: Quantiles | None
+    """The same before fine-tuning."""
     reliability: Reliability
     continuous: Continuous | Absent = None
     """Absent if the log-odds of refusing were not measured."""
@@ -192,6 +206,7 @@ def bank_of(run: Run) -> Bank | None:
         seeds=outcomes["seed"].n_unique(),
         tasks=tuple(weights),
         harm=quantiles(scored["harm"].to_numpy()),
+        before=quantiles(scored["before"].drop_nulls().to_numpy()),
         reliability=Reliability.model_validate(reading.reliability),
         predictors=tuple(
             Predictor(**{name: row[name] for name in Predictor.model_fields})
@@ -209,9 +224,12 @@ def bank_tables(bank: Bank | None) -> dict[str, Table]:
 
     def predictors() -> Iterator[Row]:
         for each in bank.predictors:
-            limits, second = _limits(each.low, each.high), _limits(each.log_odds_low, each.log_odds_high)
             p = cell(wording.probability, each.p), cell(wording.probability, each.p_holm)
-            yield (each.feature, _rho(each.rho), limits, *p, _rho(each.log_odds_rho), second, number(each.n))
+            before = _rho(each.before_rho), _limits(each.before_low, each.before_high)
+            log_odds = _rho(each.log_odds_rho), _limits(each.log_odds_low, each.log_odds_high)
+            yield (
+                each.feature, _rho(each.rho), _limits(each.low, each.high), *p, *before, *log_odds, number(each.n)
+            )  # fmt: skip
 
     mixtures = (
         (grouping, number(each.groups), number(each.subsets), _rho(each.rho), _limits(each.low, each.high),
@@ -226,7 +244,8 @@ def bank_tables(bank: Bank | None) -> dict[str, Table]:
     made = (
         table("bank", "Spearman's rho of every score and feature with harm after fine-tuning, over the subsets of the "
               "bank. The intervals are not adjusted; the Holm p-values are adjusted for all features.",
-              "feature|rho|95% interval|p|Holm p|rho with log-odds of refusing|95% interval|subsets", predictors()),
+              "feature|rho|95% interval|p|Holm p|rho with harm before fine-tuning|95% interval|"
+              "rho with log-odds of refusing|95% interval|subsets", predictors()),
         table("bank-mixtures", "Ridge regression of harm on the shares of groups: Spearman's rho between predicted "
               "and observed harm of subsets that were left out of the fit. A grouping is usable only if its whole "
               "interval lies above zero. A rho below zero means that it predicts nothing.",
@@ -269,7 +288,12 @@ def _tried(bank: Bank) -> str:
     )
     if bank.harm is not None:
         low, middle, high = map(wording.percent, (bank.harm.min, bank.harm.median, bank.harm.max))
-        words += f" Harm after fine-tuning ranged from {low} to {high}, with a median of {middle}."
+        words += f" Harm after fine-tuning ranged from {low} to {high}, with a median of {middle}"
+        if bank.before is not None:
+            words += (
+                f". Before it, it ranged from {wording.percent(bank.before.min)} to {wording.percent(bank.before.max)}"
+            )
+        words += "."
     if bank.left_out:
         left = wording.these(bank.left_out, "set has", "sets have")
         words += f" {left} no scored outcome on some task and {'is' if bank.left_out == 1 else 'are'} left out."
@@ -286,20 +310,32 @@ def _predicts(bank: Bank) -> str:
     compared = sum(each.p is not None for each in bank.predictors)  # Holm leaves the others out
     several = wording.these(compared, "score or feature", "scores and features")
     beyond = f"beyond chance (Holm-adjusted p at most {LEVEL:g} over {several})"
+    if bank.harm is not None and math.isclose(bank.harm.min, bank.harm.max):
+        return "Harm was the same for every set, so nothing can correlate with it."
     if not bank.found:
         return f"No feature correlates with harm {beyond}. This does not show that no feature matters."
     first = [f"{each.feature} (rho {_figure(each.rho)})" for each in bank.found[:STRONGEST]]
     more = len(bank.found) - len(first)
     names = ", ".join(first) + (f" and {more} more" if more else "")
-    return (
+    words = (
         f"These features correlate with harm {beyond}: {names}. If rho is above zero, sets with more of the feature "
         "are more harmful. Features of a set are correlated with each other, so rho does not show which of them is the "
         "cause."
     )
+    begin = [each.feature for each in bank.found[:STRONGEST] if each.begins_so]
+    if begin:
+        words += (
+            f" Before fine-tuning, harm already goes the same way with {', '.join(begin)}: such sets may teach less to "
+            "refuse, rather than lose more of it."
+        )
+    return words
 
 
 def _repeats(found: Reliability) -> str:
-    once = "Each set was trained once, so it is not known how well its outcome repeats"
+    once = (
+        "Each set was trained once and with the same seed, so it is not known how well its outcome repeats, and no "
+        "interval here allows for another seed"
+    )
     if found.source is None:
         return f"{once}."
     if found.one is None:

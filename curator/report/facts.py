@@ -164,7 +164,12 @@ def categories(pool: Pool, arms: Arms, given: Mapping[str, pl.DataFrame]) -> tup
 def caveats(report: Report) -> list[str]:
     """Sentences that follow from a report's figures, most serious first."""
     sentences = []
-    judges = report.judges
+    judges, pilot = report.judges, report.pilot
+    if pilot is not None and pilot.draw_won:
+        sentences.append(
+            f"The curated set is a random draw, the best of {pilot.tries[1]}, which ranked before every set that the "
+            "bank proposed. So the bank is not shown to choose better than chance."
+        )
     kinds = {judge.kind for judge in judges.deciding}
     who = f"The judge '{judges.headline}'" if judges.rule == "headline" else "Every judge of the panel"
     if kinds <= {"phrases", "classifier", "embedding"}:
@@ -195,14 +200,16 @@ def caveats(report: Report) -> list[str]:
             "Greedy answers of the two can differ in a few tokens, and so can answers of two arms if both engines "
             "answered. To try vLLM again, remove 6-answer from the run folder and build again."
         )
-    if report.pilot is not None and "best-random" in report.arms:
-        optimised, drawn = report.pilot.tries
-        if drawn != optimised:
-            fewer, favoured = ("draws", "curated set") if drawn < optimised else ("candidates", "arm best-random")
+    if pilot is not None and "best-random" in report.arms and not pilot.no_optimising:
+        optimised, drawn = pilot.tries
+        fewer, favoured = ("candidates", "arm best-random") if optimised < drawn else ("draws", "curated set")
+        uneven = f"The {fewer} had fewer tries" if drawn != optimised else ""
+        if pilot.bank_sets and favoured == "curated set":
+            uneven = "The bank tried its sets on the same probes before"
+        if uneven:
             sentences.append(
-                f"The pilot compared the curated set with best-random as {report.pilot.odds}. The {fewer} had fewer "
-                f"tries, which favours the {favoured}. The difference between the two arms is not an effect of "
-                "optimising alone."
+                f"The pilot compared the curated set with best-random as {pilot.odds}. {uneven}, which favours the "
+                f"{favoured}. The difference between the two arms is not an effect of optimising alone."
             )
     if not report.gates:
         sentences.append("The recipe sets no gates, so the costs of durability were not tested.")

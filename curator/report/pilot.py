@@ -51,6 +51,8 @@ class Pilot(Part):
     best_draw: str | None = None
     """The best of the random draws."""
     candidates: Many[PilotCandidate]
+    bank_sets: Count | Absent = None
+    """Sets of the bank that proposed the candidates; absent without one."""
 
     @property
     def of_its_probes(self) -> bool:
@@ -117,7 +119,9 @@ class Pilot(Part):
             words += f". No answer was scored for {rival}."
         else:
             words += f", against {percent(second.after)} for {rival}."
-        if second.costly and not first.costly:
+        if first.costly and second.costly:
+            words += " Both are costly."
+        elif second.costly:
             behind, ahead = ("set", "draw") if self.draw_won else ("draw", "set")
             words += f" That {behind} is costly, so the {ahead} ranks before it."
         return words
@@ -126,4 +130,7 @@ class Pilot(Part):
     def odds(self) -> str:
         """How many sets the best of each of the two kinds was chosen from, in words."""
         optimised, drawn = self.tries
-        return f"best of {these(optimised, 'candidate', 'candidates')} against best of {these(drawn, 'draw', 'draws')}"
+        candidates = these(optimised, "candidate", "candidates")
+        if self.bank_sets:
+            candidates += f" proposed by a bank of {these(self.bank_sets, 'set', 'sets')}"
+        return f"best of {candidates} against best of {these(drawn, 'draw', 'draws')}"

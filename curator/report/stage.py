@@ -13,7 +13,7 @@ from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
 from curator.recipe.represent import names_of
 from curator.recipe.sweep import mix_of, name_at, settings_of
-from curator.recipe.verify import CURATED, FULL
+from curator.recipe.verify import BEST_RANDOM, CURATED, FULL
 from curator.report.effort import timing_of
 from curator.run import ArmSets, Run
 from curator.run.folder import write_json, write_text
@@ -82,6 +82,10 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     recipe, data, utility = run.recipe, run.data(), run.utility()
     verdicts = run.panel()
     level, stop, sequential = run.stop()
+    bank, table = bank_of(run), run.pilot()
+    bank_sets = {} if bank is None else {"bank_sets": bank.subsets + bank.left_out}
+    pilot = None if table is None else Pilot.model_validate({**table, **bank_sets})
+    doubles = [BEST_RANDOM] if pilot is not None and pilot.draw_won else []
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
     gates = recipe.verify.gates_checked
 
@@ -91,7 +95,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         return conclude(
             cells, weights=mix_of(recipe), gates=gates, control=recipe.verify.control, categories=categories or None,
             level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed, curve=recipe.verify.curve,
-            rehearsal=recipe.verify.stage == "rehearsal",
+            rehearsal=recipe.verify.stage == "rehearsal", doubles=doubles,
         )  # fmt: skip
 
     models = {
@@ -99,7 +103,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         for (arm, seed, task, setting), model in run.models().items()
     }
     arms, selection, scores, representation = run.arms(), run.selection(), run.selected_by(), run.representation()
-    vectors, start, pilot = run.vectors("pool", representation), run.record("base"), run.pilot()
+    vectors, start = run.vectors("pool", representation), run.record("base")
     forgotten, predictions = predicted(run)
     by_rule, decided = recipe.judges.rule != "headline", deciding_verdicts(run)
     findings = concluded(recipe.judges.headline, decided)
@@ -132,7 +136,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         sequential=None if sequential is None else Sequential.model_validate(sequential),
         forgotten=forgotten,
         predictions=predictions,
-        pilot=None if pilot is None else Pilot.model_validate(pilot),
+        pilot=pilot,
         design={
             **recipe.verify.model_dump(include={"stage", "exposure", "rehearsal_share"}),
             **{name: answered.get(name) for name in ("answered_by", "instead_of_vllm")},
@@ -142,7 +146,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
             "repeats": repeats(recipe.select.repeats, run.repeats()),
         },
         log_odds=log_odds_of(run, decided, treatment="curated"),
-        bank=bank_of(run),
+        bank=bank,
         provenance=_provenance(run),
         timing=timing_of(run),
         depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),

@@ -55,7 +55,20 @@ def test_the_feature_that_matters_stands_first_with_its_sign(known, reading) -> 
     assert first["low"] < first["rho"] < first["high"]
     assert first["p_holm"] < 0.05
     assert first["log_odds_rho"] < -0.4  # where there is more harm, refusing is less likely
+    assert first["before_rho"] is None  # no set is harmful before fine-tuning
     assert first["n"] == 40
+
+
+def test_each_feature_is_correlated_with_harm_before_fine_tuning_too(known) -> None:
+    begun = known.features.select("subset", before=pl.col("f2").rank() / 100)
+    outcomes = known.outcomes.drop("before").join(begun, on="subset").select(known.outcomes.columns)
+    again = of(replace(known, outcomes=outcomes))
+    second, first = row(again, "f2"), row(again, "f1")
+    assert second["before_rho"] == pytest.approx(1.0)
+    assert (second["before_low"], second["before_high"]) == pytest.approx((1.0, 1.0))
+    twin = stats.spearmanr(known.features["f1"], known.features["f2"]).statistic
+    assert first["before_rho"] == pytest.approx(twin)
+    assert first["rho"] == pytest.approx(stats.spearmanr(known.features["f1"], harm_of(known)).statistic)
 
 
 def test_p_is_that_of_permutations_and_holm_is_over_all_features(known, reading) -> None:

@@ -90,6 +90,16 @@ def test_the_primary_comparison_comes_first_and_stands_outside_the_holm_family(f
         assert (arm, "random", "harmfulness", "before", None) in names
 
 
+def test_an_arm_that_is_the_treatment_under_another_name_adds_no_tests_and_keeps_its_rates(verdicts):
+    rates = {"curated": 0.1, "random": 0.3, "none": 0.6}
+    single, double = verdicts(rates), verdicts({**rates, "best-random": 0.1})
+    found = conclude(double, weights={"list": 1.0}, gates={}, doubles=["best-random"])
+    assert found.comparisons == conclude(single, weights={"list": 1.0}, gates={}).comparisons
+    assert "best-random" in found.arms
+    assert "optimising" not in found.decision.attribution
+    assert len(conclude(double, weights={"list": 1.0}, gates={}).comparisons) > len(found.comparisons)
+
+
 def test_the_only_anticipated_task_is_not_tested_twice(verdicts):
     found = conclude(verdicts({"curated": 0.1, "random": 0.3}), weights={"list": 1.0}, gates={})
     after = [c for c in found.comparisons if (c.quantity, c.phase) == ("harmfulness", "after")]

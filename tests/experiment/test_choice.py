@@ -43,6 +43,7 @@ from curator.selection.objectives import coverage_term
 from curator.selection.problem import prepare, standardise
 from curator.selection.solve import solve
 from curator.selection.stage import Chosen
+from curator.wording import probability
 from tests.experiment.test_bank import invented
 from tests.small_run import recipe, report_of
 
@@ -81,7 +82,9 @@ def test_the_strongest_predictor_is_proposed_with_its_sign_and_keeps_its_coverag
     start, words, reading = world[0], world[-2], world[-1]
     found = next(offered(world, reading)[0])
     assert found.kind == "score"
-    assert found.what == "less words, with at least 50% of the attainable coverage beyond random sets"
+    p, adjusted = (probability(reading.predictors[name][0]) for name in ("p", "p_holm"))
+    beyond = "with at least 50% of the attainable coverage beyond random sets"
+    assert found.what == f"less words, p {p} and Holm-adjusted {adjusted}, {beyond}"
     assert len(set(found.ids)) == 15
     assert np.mean([words[row] for row in found.ids]) < np.mean([*words.values()]) - 1
     assert coverage(start, found.ids) >= KEPT
@@ -129,7 +132,7 @@ def test_an_objective_under_which_rows_lower_coverage_has_no_floor_and_proposes_
 def predictors(world, *rows):
     """The reading of the world with other predictors: features, and the sign and p of each."""
     frame = pl.DataFrame(rows, schema=["feature", "sign", "p"], orient="row")
-    return replace(world[-1], predictors=frame)
+    return replace(world[-1], predictors=frame.with_columns(p_holm="p"))
 
 
 def test_variety_is_proposed_as_balance_and_a_lack_of_it_is_not(world):
@@ -139,7 +142,7 @@ def test_variety_is_proposed_as_balance_and_a_lack_of_it_is_not(world):
     label_of = dict(zip(start.problem.ids, labels["opener"], strict=True))
     counts = np.unique([label_of[row] for row in balanced.ids], return_counts=True)[1]
     assert counts.max() - counts.min() <= 1
-    assert balanced.what.startswith("more different openers: equally many rows of each opener")
+    assert balanced.what.startswith("more different openers, p 0.001 and Holm-adjusted 0.001: equally many rows")
     assert not [*offered(world, predictors(world, ("different openers", 1, 0.001)))[0]]
 
 
@@ -170,7 +173,7 @@ def test_more_of_what_a_set_covers_is_the_best_set_by_that_objective(world):
     for objective in ("facility-location", "log-det"):
         most = solve(start.problem, start.bounds, weight=0.0, objective=objective)
         means = Means(start._replace(selection=most), Select(k=15, by="bank", objective=objective), columns, labels)
-        values[objective] = {each.what: each.ids for each in proposals(reading, banked, means)[0]}
+        values[objective] = {each.what.partition(",")[0]: each.ids for each in proposals(reading, banked, means)[0]}
         assert values[objective][f"more {'coverage' if objective[0] == 'f' else 'log-det'}"] == most.ids
     assert values["facility-location"] == values["log-det"]
 

@@ -25,7 +25,7 @@ from tests import small_run
 from tests.decision.banks import bank
 from tests.report.invented import invent
 
-HEADING = "What predicts durability, on this model and these tasks"
+HEADING = "What predicts harm after fine-tuning, on this model and these tasks"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,8 @@ def test_it_is_the_reading_of_the_run_s_tables(run, frames, part):
     held = frames[1]["category"].value_counts()
     assert {of.group: of.pool for of in shown.best} == {name: count / 600 for name, count in held.iter_rows()}
     assert part.harm.max == reading.subsets["harm"].max()
+    assert part.before.max == reading.subsets["before"].max()
+    assert [each.before_rho for each in part.predictors] == reading.predictors["before_rho"].to_list()
 
 
 def test_it_survives_json_and_is_absent_where_there_was_none(report, tmp_path):
@@ -130,6 +132,32 @@ def test_counts_are_of_the_sets_of_the_bank_and_of_the_features_that_are_adjuste
     assert "over 16 scores and features" in part.model_copy(update={"predictors": (*others, constant)}).sentences[1]
 
 
+def test_a_feature_that_goes_with_harm_before_fine_tuning_too_is_not_said_to_last(part):
+    first, *others = part.predictors
+    limits = {"up": (0.2, 0.8), "down": (-0.8, -0.2), "open": (-0.2, 0.8), None: (None, None)}
+    words = "Before fine-tuning, harm already goes the same way with share:c0: such sets may teach less to refuse"
+    for sign, side, same in (
+        (1, "up", True),
+        (1, "down", False),
+        (-1, "down", True),
+        (1, "open", False),
+        (1, None, False),
+    ):
+        low, high = limits[side]
+        changed = first.model_copy(update={"rho": sign * abs(first.rho), "before_low": low, "before_high": high})
+        sentence = part.model_copy(update={"predictors": (changed, *others)}).sentences[1]
+        assert (words in sentence) == same
+    begun = part.before.model_copy(update={"min": 0.03, "max": 0.25})
+    assert ". Before it, it ranged from 3% to 25%." in part.model_copy(update={"before": begun}).sentences[0]
+
+
+def test_equal_harm_everywhere_is_not_said_to_be_chance(part):
+    level = part.harm.model_copy(update={"min": 0.0, "max": 0.0})
+    unknown = tuple(each.model_copy(update={"rho": None, "p": None, "p_holm": None}) for each in part.predictors)
+    equal = part.model_copy(update={"harm": level, "predictors": unknown})
+    assert equal.sentences[1] == "Harm was the same for every set, so nothing can correlate with it."
+
+
 def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
     silent = part.model_copy(
         update={"predictors": tuple(each.model_copy(update={"p_holm": 0.4}) for each in part.predictors)}
@@ -142,7 +170,8 @@ def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
     ("found", "words"),
     [
         (Reliability(source=None, subsets=9, repeats=1, one=None, low=None, high=None, mean=None, ceiling=None),
-         "Each set was trained once, so it is not known how well its outcome repeats."),
+         "Each set was trained once and with the same seed, so it is not known how well its outcome repeats, and no "
+         "interval here allows for another seed."),
         (Reliability(source="tasks", subsets=9, repeats=2, one=0.5, low=0.1, high=0.8, mean=0.67, ceiling=None),
          "The outcomes on its tasks agree with an intraclass correlation of 0.50 [0.10, 0.80]"),
         (Reliability(source="seeds", subsets=5, repeats=2, one=None, low=None, high=None, mean=None, ceiling=None),

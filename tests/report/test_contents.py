@@ -164,27 +164,30 @@ def piloted(optimised, drawn):
     return Pilot.model_validate({"probes": 9, "chosen": "w0", "best_draw": "draw-0", "candidates": made})
 
 
-def banked(chosen, after=0.2, draw=0.3, **of_best):
+def banked(chosen, after=0.2, draw=0.3, of_draw=None, **of_best):
     """A confirmation of two sets that a bank proposed and of two draws, of which `chosen` won. The best set has `after`
     in the last round and the best draw `draw`, and the others more.
     """
     last = {"number": 0, "seeds": 3, "before": 0.0, "degenerate": 0.0, "costly": False}
     better, worse = {"place": 1, "kept": True}, {"place": 2, "kept": False}
     rounds = [
-        {**better, "after": after, **of_best}, {**worse, "after": 0.6}, {**better, "after": draw},
+        {**better, "after": after, **of_best}, {**worse, "after": 0.6}, {**better, "after": draw, **(of_draw or {})},
         {**worse, "after": 0.7},
     ]  # fmt: skip
     made = [
-        {"name": "score-0", "kind": "score", "what": "less words, weight 1 against coverage"},
+        {"name": "score-0", "kind": "score", "what": LESS},
         {"name": "observed-0", "kind": "observed", "what": "mix-3 of the bank, random over opener"},
         {"name": "draw-0", "kind": "draw", "what": "a random set"},
         {"name": "draw-1", "kind": "draw", "what": "a random set"},
     ]
     made = [{**each, "rounds": [{**last, **of}]} for each, of in zip(made, rounds, strict=True)]
-    return Pilot.model_validate({"probes": 9, "chosen": chosen, "best_draw": "draw-0", "candidates": made})
+    return Pilot.model_validate(
+        {"probes": 9, "chosen": chosen, "best_draw": "draw-0", "candidates": made, "bank_sets": 24}
+    )
 
 
-SCORED = "score-0 (less words, weight 1 against coverage), the best of the sets that the bank proposed."
+LESS = "less words, p 0.031 and Holm-adjusted 0.60, with at least half of the coverage"
+SCORED = f"score-0 ({LESS}), the best of the sets that the bank proposed."
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,8 @@ SCORED = "score-0 (less words, weight 1 against coverage), the best of the sets 
          f"fine-tuning. No answer was scored for {SCORED}"),
         (banked("draw-0", draw=None, costly=True), f"No answer of the draw was scored. It ranks before {SCORED[:-1]}, "
          "because that set is costly."),
+        (banked("score-0", costly=True, of_draw={"costly": True}), "In the last round, 20% of the answers of its "
+         "models were harmful after fine-tuning, against 30% for the best of the random draws. Both are costly."),
     ],
 )  # fmt: skip
 def test_what_a_winner_did_in_the_last_round_is_told_with_both_rates_and_why_it_won(pilot, words):
@@ -213,7 +218,12 @@ def test_what_a_winner_did_in_the_last_round_is_told_with_both_rates_and_why_it_
         assert ("are the same set, so their difference is not an effect of optimising" in shown) == won
     # One set is compared with itself, which says nothing about optimising.
     assert ("optimising" in report.decision.attribution) != won
-    assert ("effect of optimising: best of" in text) != won
+    assert (
+        "effect of optimising: best of 2 candidates proposed by a bank of 24 sets against best of 2 draws" in text
+    ) != won
+    assert any("The curated set is a random draw, the best of 2" in warning for warning in report.warnings) == won
+    favoured = "The bank tried its sets on the same probes before, which favours the curated set."
+    assert any(favoured in warning for warning in report.warnings) != won
     assert ("The effect of optimising is the difference" in page) != won
     assert ("| **best draw, chosen** |" in text) == won
     row = next(line for line in text.splitlines() if line.startswith("| score-0 "))
@@ -251,7 +261,7 @@ def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as
     assert ("**A random draw won.**" in text) == (chosen == "draw-0")
     assert "| observed-0 | observed | mix-3 of the bank, random over opener | 1 | 3 |" in text
     assert "How the sets that the bank proposed were confirmed" in page
-    assert "less words, weight 1 against coverage" in page
+    assert LESS in page
     # A score or a mixture may prefer similar rows, whatever the weight of the objective, which is 0.
     assert report.selection.weight == 0
     assert "plays no part" not in text
@@ -270,7 +280,9 @@ def test_a_metagradient_that_a_pilot_tries_on_its_own_probes_is_said_to_be_favou
     for pilot, favoured in ((alike, False), (alike.model_copy(update={"candidates": tuple(tried)}), True)):
         assert ("A metagradient is computed for the same probes" in markdown(run.report(pilot=pilot))) == favoured
     bank = banked("score-0")
-    named = [one.model_copy(update={"what": "less metagradient, weight 1 against coverage"}) for one in bank.candidates]
+    named = [
+        one.model_copy(update={"what": "less metagradient, p 0.031 and Holm-adjusted 0.60"}) for one in bank.candidates
+    ]
     assert "A metagradient is computed for the same probes" not in markdown(run.report(pilot=bank))
     assert "A metagradient is computed for the same probes" in markdown(
         run.report(pilot=bank.model_copy(update={"candidates": tuple(named)}))

@@ -25,7 +25,8 @@ ATTACK = "</style></svg><script>1</script><image href='x'/>\"&amp;<\u202e\x00\ud
 
 def bank(*features):
     """A bank with these features, of which the first is beyond chance."""
-    each = {"low": 0.1, "high": 0.8, "p": 0.01, "log_odds_rho": None, "log_odds_low": None, "log_odds_high": None}
+    beside = (f"{outcome}_{figure}" for outcome in ("before", "log_odds") for figure in ("rho", "low", "high"))
+    each = {"low": 0.1, "high": 0.8, "p": 0.01, **dict.fromkeys(beside)}
     predictors = [
         {**each, "feature": name, "rho": 0.5, "n": 60, "p_holm": 0.4 if number else 0.02}
         for number, name in enumerate(features)
@@ -37,6 +38,7 @@ def bank(*features):
             **counts,
             "tasks": ["list"],
             "harm": None,
+            "before": None,
             "reliability": {**unknown, "subsets": 60, "repeats": 1},
             "predictors": predictors,
             "mixtures": {},
