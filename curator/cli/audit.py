@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curator.cli.show import print_table
+from curator.cli.show import print_json, print_table
 from curator.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     with disk(folder):
         write(folder, report)
     if as_json:
-        click.echo(json.dumps(plain(report), indent=1, ensure_ascii=False))
+        print_json(plain(report))
     else:
         print_table(f"Audit of {corpus}", summary(report))
         click.echo(f"Written: {folder / 'audit.json'}, {folder / 'audit.html'}")
@@ -154,7 +154,7 @@ def route(
         embed = named_embedder(embedder, progress=terminal.embedding)
         ranking = ranked(corpora, tasks, embed, runs=runs, say=terminal.begin)
     if as_json:
-        click.echo(json.dumps([plain(corpus) for corpus in ranking], indent=1, ensure_ascii=False))
+        print_json([plain(corpus) for corpus in ranking])
         return
     print_table("Least similar first: the paper proposes to start from the model aligned on it", lines(ranking))
 

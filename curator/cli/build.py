@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.cli.publish import push_after_build, ready
-from curator.cli.show import print_choice, print_summary, print_table
+from curator.cli.show import print_choice, print_json, print_summary, print_table
 from curator.errors import RecipeError, RunError
 from curator.forecast.cards import CARDS
 from curator.run import STAGES
@@ -199,7 +198,7 @@ def check(  # noqa: PLR0917 - click hands options by name
         if measure:
             regime = _regime(chosen, root, aside=True)
             contents |= {"regime": regime, "set": to_type(regime, chosen, added)}
-        click.echo(json.dumps(contents, indent=1))
+        print_json(contents)
         return
     click.echo(f"{recipe}: no problems found{' for `curator select`' * bool(chosen.lacks)}.\n")
     for sentence in programs(chosen):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curator.cli.audit import TASKS, embedder_option
-from curator.cli.show import print_table
+from curator.cli.show import print_json, print_table
 from curator.errors import RecipeError, RunError
 from curator.wording import these
 
@@ -95,7 +94,7 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
         with disk(out.parent):
             written = _write(out, clustering, sample, report, ends=options["anchor_files"])
     if as_json:
-        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        print_json(report)
         return
     _print(clustering)
     if sample is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curator.cli.audit import EMBEDDER
-from curator.cli.show import print_table
+from curator.cli.show import print_json, print_table
 from curator.errors import DataError, RunError
 from curator.wording import percent, points, reach, these
 
@@ -158,7 +157,7 @@ def measure(
     if to is not None:
         store(to, labels, judged, arms, run)
     if as_json:
-        click.echo(json.dumps({"outcome": outcome, "figures": plain(by_part)}, indent=1))
+        print_json({"outcome": outcome, "figures": plain(by_part)})
         return
     for part, rows in by_part.items():
         _table(f"{outcome.capitalize()} or not: {part}", rows)
@@ -216,7 +215,7 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     with Terminal(aside=as_json) as terminal:
         results = rejudge(run, judges, terminal)
     if as_json:
-        click.echo(json.dumps(results, indent=1))
+        print_json(results)
         return
 
     names = ("harmful", "safe", "degenerate", "unscored")

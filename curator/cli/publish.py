@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.show import report_of
+from curator.cli.show import print_json, report_of
 from curator.errors import PublishError, RunError
 from curator.publish.unverified import NOT_VERIFIED
 from curator.run import current, keys_of
@@ -69,7 +69,7 @@ def publish(  # noqa: PLR0917 - click hands options by name
     card = (folder / "README.md").read_text(encoding="utf-8")
     decision = report_of(run).decision.outcome if verified(run) else None
     if as_json:
-        click.echo(json.dumps({"repo": repo, "decision": decision, "files": sizes, "card": card}, indent=1))
+        print_json({"repo": repo, "decision": decision, "files": sizes, "card": card})
         return
     _show(repo, sizes, card, public)
     click.echo(NOT_VERIFIED if decision is None else f"The decision of this run: {decision}.")

@@ -45,7 +45,7 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
     from curator.run.folder import read_json
 
     if schema is not None:
-        click.echo(json.dumps(_schema_of(schema), indent=1, ensure_ascii=False))
+        print_json(_schema_of(schema))
         return
     if run is None:
         raise click.UsageError("Missing argument 'RUN'.")
@@ -56,7 +56,7 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
         return
     if all(done[name] for name in STAGES[: STAGES.index("report") + 1]):
         if as_json:
-            click.echo(json.dumps(read_json(report_file(run)), indent=1, ensure_ascii=False))
+            print_json(read_json(report_file(run)))
         else:
             print_summary(run)
         return
@@ -64,7 +64,7 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
     if as_json:
         chosen = done["select"]["record"].get("composition") if done["select"] is not None else None
         choice = {} if chosen is None else {"composition": chosen}
-        click.echo(json.dumps({"finished": summaries, **choice}, indent=1, ensure_ascii=False))
+        print_json({"finished": summaries, **choice})
         return
     for name, summary in summaries.items():
         click.echo(f"{name:<10} {summary}")
@@ -99,7 +99,7 @@ def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
     frames = explanations(run)
     if as_json:
         facts = row_of(*frames, row)
-        click.echo(json.dumps({"chosen": "rank" in facts, **facts}, indent=1, ensure_ascii=False))
+        print_json({"chosen": "rank" in facts, **facts})
         return
     click.echo(why(*frames, row))
 
@@ -124,7 +124,7 @@ def compare(runs: tuple[str, ...], as_json: bool, repeats: bool) -> None:
     if repeats:
         joined = together.together(runs)
         if as_json:
-            click.echo(json.dumps(plain(joined), indent=1, ensure_ascii=False))
+            print_json(plain(joined))
             return
         heads = ["", *joined.names, "together"]
         print_table("Harmful answers, arm minus control, in points", together.table(joined), *heads)
@@ -132,7 +132,7 @@ def compare(runs: tuple[str, ...], as_json: bool, repeats: bool) -> None:
         return
     rows = compared([Path(run) for run in runs])
     if as_json:
-        click.echo(json.dumps({"runs": [plain(row) for row in rows]}, indent=1, ensure_ascii=False))
+        print_json({"runs": [plain(row) for row in rows]})
         return
     print_table("Harmful before and after fine-tuning", table(rows), "", *(row.name for row in rows))
 
@@ -163,6 +163,11 @@ def print_choice(run: Path) -> None:
     print_table("The chosen set beside the pool and random sets", first.rows, *first.heads)
     for part in others:
         print_table("The sets of other arms", part.rows, *part.heads)
+
+
+def print_json(value: object) -> None:
+    """Prints a result for other programs."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:

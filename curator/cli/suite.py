@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.cli.build import opening, set_option
+from curator.cli.show import print_json
 from curator.wording import these, visible
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def _print_plan(folder: Path, root: Path, settings: tuple[str, ...], only: tuple
 
     plan = planned(variants(folder, settings, only), root)
     if as_json:
-        import json
-
-        click.echo(json.dumps(plan, indent=1, ensure_ascii=False))
+        print_json(plan)
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

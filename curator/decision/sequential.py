@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from curator.conclusions import LEVEL, Comparison
+from curator.recipe.verify import Looks
 
 Density = tuple[NDArray[np.float64], NDArray[np.float64]]
 _GRID = 100  # nodes over the continuation region; levels agree with those of 800 nodes to 1e-12
@@ -83,40 +84,22 @@ def _obrien_fleming(information: float, alpha: float) -> float:
 SPENDING = {"pocock": _pocock, "obrien-fleming": _obrien_fleming}
 
 
-def sizes(most: int, *, first: int = 6, every: int = 2) -> tuple[int, ...]:
-    """Paired seeds at each look: `first`, then `every` more, and always `most` at the end."""
-    return (*range(first, most, every), most)
-
-
-def plan(
-    most: int,
-    prompts: int | None = None,
-    *,
-    sd_seed: float,
-    sd_prompt: float = 0.0,
-    sd_residual: float = 0.0,
-    first: int = 6,
-    every: int = 2,
-    alpha: float = LEVEL,
-    spending: str = "pocock",
-) -> tuple[Look, ...]:
-    """The looks of `{max: most}` and their levels, which must be fixed before the first seed is run.
+def plan(section: Looks, prompts: int | None, *, alpha: float = LEVEL) -> tuple[Look, ...]:
+    """The looks of a recipe and their levels, which must be fixed before the first seed is run: at `first` seeds, then
+    after `every` more, and always at `max`.
 
     Args:
-        sd_seed, sd_prompt, sd_residual: Spread of the paired difference (see `variance`), from a prior or an earlier
-            run, never from the run itself.
+        section: Its spreads (see `variance`) come from a prior or an earlier run, never from the run itself.
         prompts: Number of prompts; null for a large number.
-        first, every: Seeds at the first look, and between looks.
         alpha: Two-sided error over all looks.
-        spending: `pocock` or `obrien-fleming` (which hardly ever stops before 10 seeds).
     """
-    seeds = sizes(most, first=first, every=every)
-    spread = {"sd_seed": sd_seed, "sd_prompt": sd_prompt, "sd_residual": sd_residual}
-    last = variance(most, prompts, **spread)
+    seeds = (*range(section.first, section.max, section.every), section.max)
+    spread = section.model_dump(include={"sd_seed", "sd_prompt", "sd_residual"})
+    last = variance(section.max, prompts, **spread)
     # More seeds do not reduce the variance of the prompts, so the first look holds more information than its share of
     # seeds.
     information = [last / variance(size, prompts, **spread) for size in seeds]
-    spent = [SPENDING[spending](fraction, alpha) for fraction in information]
+    spent = [SPENDING[section.spending](fraction, alpha) for fraction in information]
     # Nominal levels add up to more than alpha: looks are correlated, and each spends only on what is new.
     return tuple(
         Look(size, fraction, total, float(2 * special.ndtr(-critical)))

@@ -277,7 +277,7 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
     from curator.decision.beside import stands
     from curator.decision.comparisons import anticipated, compare
     from curator.decision.curve import laid_out, primary_of
-    from curator.decision.sequential import take
+    from curator.decision.sequential import plan, take
 
     mix, verify = anticipated(mix_of(run.recipe)), run.recipe.verify
 
@@ -288,23 +288,7 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
         primary = compare(deciding, CURATED, verify.control, mix, level=of.level)
         return primary, stands(deciding, primary, mix, verify.decision)
 
-    return take(planned(section, data.harmful.height), observe, futility=section.futility)
-
-
-def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
-    """The looks of a recipe and their levels, fixed by the recipe and the number of harmful probes (null for many)."""
-    from curator.decision.sequential import plan
-
-    return plan(
-        section.max,
-        prompts,
-        sd_seed=section.sd_seed,
-        sd_prompt=section.sd_prompt,
-        sd_residual=section.sd_residual,
-        first=section.first,
-        every=section.every,
-        spending=section.spending,
-    )
+    return take(plan(section, data.harmful.height), observe, futility=section.futility)
 
 
 def _plan(run: Run, seeds: int) -> Plan:

@@ -115,9 +115,9 @@ def _level(recipe: Recipe, seeds: int, probes: int | None) -> float:
         from curator.conclusions import LEVEL
 
         return LEVEL
-    from curator.experiment.stage import planned
+    from curator.decision.sequential import plan
 
-    return next(look.level for look in planned(section, probes) if look.seeds == seeds)
+    return next(look.level for look in plan(section, probes) if look.seeds == seeds)
 
 
 def seeds_in_words(recipe: Recipe, known: Measured) -> str:

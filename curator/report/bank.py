@@ -39,14 +39,14 @@ class Predictor(Part):
     """Adjusted by Holm for all features of the bank that have a p-value."""
     n: Count
     """Subsets that have both."""
-    before_rho: CorrelationOrNull
-    """The same with harm before fine-tuning; null if it does not vary."""
-    before_low: CorrelationOrNull
-    before_high: CorrelationOrNull
     log_odds_rho: CorrelationOrNull
     """The same with the mean log-odds of refusing; null if they were not measured."""
     log_odds_low: CorrelationOrNull
     log_odds_high: CorrelationOrNull
+    before_rho: CorrelationOrNull = None
+    """The same with harm before fine-tuning; null if it does not vary."""
+    before_low: CorrelationOrNull = None
+    before_high: CorrelationOrNull = None
 
     @property
     def found(self) -> bool:
@@ -143,7 +143,7 @@ class Bank(Part):
     tasks: Many[str]
     harm: Quantiles | None
     """Harm of the subsets after fine-tuning, weighted over the tasks."""
-    before: Quantiles | None
+    before: Quantiles | None = None
     """The same before fine-tuning."""
     reliability: Reliability
     continuous: Continuous | Absent = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from curator.report.bank import LARGEST
 from curator.report.model import Report
-from curator.report.part import MIX, Comparison, Number, Quantiles, plain
+from curator.report.part import MIX, plain
 from curator.report.seeds import words
 from curator.wording import at_least, duration, of_the_gain, page, percent, points, rate, reach, these, visible
 
@@ -20,26 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN: tuple[Quantity, ...] = ("over_refusal", "utility")
 """Quantities that the summary gives for both arms beside harmfulness."""
-
-
-class Filling(TypedDict):
-    """What the templates of the report are filled with."""
-
-    r: Report
-    primary: Comparison
-    set_models: str
-    control_sets: str
-    control_models: str
-    arms: list[str]
-    shown: list[str]
-    mix: str
-    apart: list[str]
-    seeds: list[str]
-    spreads: dict[str, dict[str, Quantiles | None]]
-    provenance: list[tuple[str, str]]
-    stages: dict[str, Number]
-    largest: int
-    pictures: Collection[str]
 
 
 def markdown(report: Report) -> str:
@@ -56,7 +36,8 @@ def evidence(report: Report, pictures: Collection[str] = ()) -> str:
     return page("report", "evidence.md.j2", **_filling(report, pictures))
 
 
-def _filling(report: Report, pictures: Collection[str] = ()) -> Filling:
+def _filling(report: Report, pictures: Collection[str] = ()) -> dict[str, object]:
+    """What the templates of the report are filled with."""
     from curator.decision.verdict import models_of, named  # imports numpy, which showing a report does without
 
     anticipated = [name for name, weight in report.tuned.items() if weight]

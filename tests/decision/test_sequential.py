@@ -11,9 +11,9 @@ from curator.decision.sequential import (
     critical_values,
     detectable,
     plan,
-    sizes,
 )
 from curator.decision.statistics import crossed, interval
+from curator.recipe.verify import Looks
 from tests.decision.test_size import PROMPTS, SPREAD, study
 
 PRIOR = {"sd_seed": 0.21, "sd_prompt": 0.14, "sd_residual": 0.65}
@@ -52,7 +52,7 @@ def test_five_equal_looks_have_the_published_critical_values(spending, published
 
 
 def test_a_simulated_walk_crosses_as_often_as_was_spent():
-    looks = plan(12, 200, **PRIOR)
+    looks = plan(Looks(max=12, **PRIOR), 200)
     generator = np.random.default_rng(0)
     steps = np.sqrt(np.diff([0.0, *(look.information for look in looks)]))
     score = np.cumsum(generator.normal(size=(200_000, len(looks))) * steps, axis=1)
@@ -63,28 +63,28 @@ def test_a_simulated_walk_crosses_as_often_as_was_spent():
 
 
 def test_looks_start_at_six_go_by_two_and_end_at_the_most():
-    assert sizes(12) == (6, 8, 10, 12)
-    assert sizes(11) == (6, 8, 10, 11)
-    assert sizes(5) == (5,)
-    assert [look.seeds for look in plan(12, 200, **PRIOR)] == [6, 8, 10, 12]
+    for most, seeds in ((12, [6, 8, 10, 12]), (11, [6, 8, 10, 11]), (6, [6])):
+        assert [look.seeds for look in plan(Looks(max=most, **PRIOR), 200)] == seeds
+    assert [look.seeds for look in plan(Looks(max=9, first=3, every=4, **PRIOR), 200)] == [3, 7, 9]
 
 
 def test_a_single_look_has_the_whole_level():
-    assert [look.level for look in plan(6, 200, **PRIOR)] == pytest.approx([0.05])
+    assert [look.level for look in plan(Looks(max=6, **PRIOR), 200)] == pytest.approx([0.05])
 
 
 def test_all_that_may_be_spent_is_spent_and_information_carries_the_prompts():
     for spending in SPENDING:
-        looks = plan(20, 200, spending=spending, **PRIOR)
+        looks = plan(Looks(max=20, spending=spending, **PRIOR), 200)
         assert looks[-1].spent == pytest.approx(0.05)
         assert looks[-1].information == 1
-    seeds_alone, few_prompts = plan(20, sd_seed=0.15), plan(20, 20, sd_seed=0.15, sd_prompt=0.5)
+    alone = {"max": 20, "sd_seed": 0.15, "sd_residual": 0.0}
+    seeds_alone, few_prompts = plan(Looks(sd_prompt=0.0, **alone), None), plan(Looks(sd_prompt=0.5, **alone), 20)
     assert seeds_alone[0].information == pytest.approx(6 / 20)
     assert few_prompts[0].information > 0.6
 
 
 def test_a_clear_comparison_stops_and_the_last_look_always_does():
-    looks = plan(12, 200, **PRIOR)
+    looks = plan(Looks(max=12, **PRIOR), 200)
     assert advise(comparison(looks[0].level * 0.99), looks[0], looks).action == "clear"
     assert advise(comparison(looks[0].level * 1.01), looks[0], looks).action == "go on"
     assert advise(comparison(0.5), looks[-1], looks).action == "last"
@@ -92,7 +92,7 @@ def test_a_clear_comparison_stops_and_the_last_look_always_does():
 
 
 def test_futility_is_advice_that_can_be_declined():
-    looks = plan(12, 200, **PRIOR)
+    looks = plan(Looks(max=12, **PRIOR), 200)
     late, against = looks[-2], comparison(0.6, difference=0.05)
     assert advise(against, late, looks).action == "futile"
     assert advise(against, late, looks, futility=None).action == "go on"
@@ -110,7 +110,7 @@ def test_conditional_power_is_the_share_of_walks_that_end_clear():
 
 
 def test_two_arms_alike_are_rarely_told_apart_however_often_one_looks():
-    looks = plan(10, PROMPTS, **PRIOR)
+    looks = plan(Looks(max=10, **PRIOR), PROMPTS)
     generator = np.random.default_rng(2)
     found = [run(generator, looks)[1] for _ in range(300)]
     assert np.mean([end < 0 for end in found]) <= 0.05
@@ -119,7 +119,7 @@ def test_two_arms_alike_are_rarely_told_apart_however_often_one_looks():
 @pytest.mark.slow
 @pytest.mark.parametrize(("most", "futility"), [(8, None), (12, None), (12, 0.1), (20, None)])
 def test_false_durables_stay_within_their_limit_under_the_sequential_scheme(most, futility):
-    looks = plan(most, PROMPTS, **PRIOR)
+    looks = plan(Looks(max=most, **PRIOR), PROMPTS)
     generator = np.random.default_rng(most)
     found = [run(generator, looks, futility=futility)[1] for _ in range(2000)]
     assert np.mean([end < 0 for end in found]) <= 0.035
@@ -129,7 +129,7 @@ def test_false_durables_stay_within_their_limit_under_the_sequential_scheme(most
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.05, 0.3])
 def test_a_wrong_prior_does_not_make_false_durables(spread):
-    looks = plan(12, PROMPTS, **PRIOR)
+    looks = plan(Looks(max=12, **PRIOR), PROMPTS)
     generator = np.random.default_rng(1)
     found = [run(generator, looks, spread=spread)[1] for _ in range(2000)]
     assert np.mean([end < 0 for end in found]) <= 0.035
@@ -137,7 +137,7 @@ def test_a_wrong_prior_does_not_make_false_durables(spread):
 
 @pytest.mark.slow
 def test_futility_saves_seeds_and_hardly_any_power():
-    looks = plan(20, PROMPTS, **PRIOR)
+    looks = plan(Looks(max=20, **PRIOR), PROMPTS)
     effect = detectable(20, PROMPTS, **PRIOR)
     ends = {}
     for futility in (None, 0.1):

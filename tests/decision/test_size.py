@@ -133,16 +133,16 @@ def test_decisions_are_seldom_false_with_a_fixed_number_of_seeds(seeds, monkeypa
 @pytest.mark.parametrize(
     ("settings", "futility"),
     [
-        ({"most": 12}, 0.1),
-        ({"most": 12, "spending": "obrien-fleming"}, None),
-        ({"most": 20, "first": 3}, None),
+        ({"max": 12}, 0.1),
+        ({"max": 12, "spending": "obrien-fleming"}, None),
+        ({"max": 20, "first": 3}, None),
     ],
 )
 def test_decisions_are_seldom_false_where_seeds_are_added(settings, futility, monkeypatch):
     """With the levels of the recipe's own prior, which is smaller than this world's spread."""
     without_bootstrap(monkeypatch)
-    looks = plan(prompts=PROMPTS, **settings, **PRIOR)
-    generator = np.random.default_rng(settings["most"])
+    looks = plan(Looks(**settings, **PRIOR), PROMPTS)
+    generator = np.random.default_rng(settings["max"])
     found = [sequential(generator, looks, futility=futility) for _ in range(STUDIES)]
     outcomes = [decided.outcome for _, decided in found]
     assert outcomes.count("durable") / STUDIES <= LIMIT

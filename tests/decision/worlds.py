@@ -182,9 +182,7 @@ def sides(curated, control, level=0.05):
 
 def looks_of(most=20):
     """The looks of `{max: most}` with the recipe's defaults."""
-    defaults = Looks(max=most)
-    prior = {name: getattr(defaults, name) for name in ("sd_seed", "sd_prompt", "sd_residual", "first", "every")}
-    return plan(most, PROMPTS, **prior)
+    return plan(Looks(max=most), PROMPTS)
 
 
 def sequential(curated, control, looks):

@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 
 from curator.conclusions import Stop
+from curator.decision import sequential
 from curator.decision.sequential import plan
 from curator.experiment import stage as looking
 from curator.pipeline import build
+from curator.recipe.verify import Looks
 from curator.run import Run
 from tests.small_run import die, forked, recipe, report_of
 
@@ -50,7 +52,7 @@ def trained(root: Path) -> dict[Path, int]:
 def test_the_looks_were_fixed_beforehand_and_the_last_one_taken_stands_in_the_report(grown: Path) -> None:
     looks, report = record(grown)["looks"], report_of(grown)
     prompts = pl.read_parquet(grown / "1-pool" / "probes-harmful.parquet").height
-    fixed = plan(4, prompts, first=3, every=1, sd_seed=0.15, sd_prompt=0.15, sd_residual=0.5)
+    fixed = plan(Looks(max=4, first=3, every=1), prompts)
     for look, found in zip(fixed, looks, strict=False):
         assert [found[name] for name in ("seeds", "information", "spent", "level")] == list(vars(look).values())
     last, primary = looks[-1], report["decision"]["primary"]
@@ -93,7 +95,8 @@ def test_a_look_that_is_clear_is_the_last_one(copied: Path, monkeypatch: pytest.
     """Where curated is never harmful and random always, the first look is enough and no other seed is trained."""
     forget(copied, since=3)
     _decide_by_arm(monkeypatch)
-    monkeypatch.setattr(looking, "planned", lambda *_: plan(4, first=3, every=1, sd_seed=0.3, alpha=0.9))
+    fixed = plan(Looks(max=4, first=3, every=1, sd_seed=0.3), None, alpha=0.9)
+    monkeypatch.setattr(sequential, "plan", lambda *_: fixed)
     build(recipe(LOOKS, *TINY), copied)
     assert [look["action"] for look in record(copied)["looks"]] == ["clear"]
     assert {int(path.parent.name.rpartition("-")[2]) for path in trained(copied)} == {0, 1, 2}

@@ -84,6 +84,17 @@ def test_it_survives_json_and_is_absent_where_there_was_none(report, tmp_path):
     assert bank_of(Run(small_run.recipe(), tmp_path)) is None
 
 
+def test_a_bank_that_was_written_before_harm_before_fine_tuning_was_read_is_still_shown(part):
+    later = {"before", "before_rho", "before_low", "before_high"}
+    written = {name: value for name, value in part.model_dump().items() if name not in later}
+    written["predictors"] = [
+        {name: value for name, value in each.items() if name not in later} for each in written["predictors"]
+    ]
+    earlier = Bank.model_validate(written)
+    assert [each.rho for each in earlier.predictors] == [each.rho for each in part.predictors]
+    assert "Before it" not in earlier.sentences[0]
+
+
 def test_page_text_and_card_name_what_predicts_and_count_the_rest(report):
     found = [each.feature for each in report.bank.found]
     assert found[0] == "share:c0"
