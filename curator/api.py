@@ -297,15 +297,16 @@ def select_rows(
         rows: A file for the chosen rows as JSON lines with a `messages` list each; null for none.
 
     Raises:
-        RecipeError: The recipe trains models before rows are chosen, or reads the file `rows`.
+        RecipeError: The recipe trains models before rows are chosen, or `rows` is no .jsonl file that may be written:
+            the recipe reads it, or it holds something else.
         CuratorError: See `build`.
     """
     from curator.pipeline import select as run
-    from curator.publish.unverified import refuse_read, write_rows
+    from curator.publish.unverified import require_rows_file, write_rows
 
     resolved = _resolved(recipe, settings, whole=False)
     if rows is not None:
-        refuse_read(Path(rows), resolved, Path(recipe) if isinstance(recipe, str | Path) else None)
+        require_rows_file(Path(rows), resolved, Path(recipe) if isinstance(recipe, str | Path) else None)
     root = Path(out) if out is not None else Path("outputs") / resolved.name
     with _listening(progress) as listener:
         run(resolved, root, progress=listener)

@@ -7,6 +7,7 @@ where, what was found, what is allowed and what to do. Any other exception that 
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import traceback
@@ -125,10 +126,19 @@ def gpu_fault(error: BaseException) -> str | None:
     return None if remedy is None else f"the GPU: {first_line(error).rstrip('.')}: {remedy}"
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of errors of a disk that has no room."""
+
+
 def machine_fault(error: BaseException) -> str | None:
-    """What to do about an error of memory, of links between GPUs, or of `gpu_fault`, whatever setting caused it; null
-    for others.
+    """What to do about an error of memory, of a full disk, of links between GPUs, or of `gpu_fault`, whatever setting
+    caused it; null for others.
     """
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"{error.filename or 'the output'}: cannot be written ({error.strerror}); free some space, and run the "
+            "same command again (finished work is kept)"
+        )
     if out_of_memory(error):
         return (
             f"out of memory ({first_line(error)}); lower engine.workers, or use fewer rows, a smaller model or a "

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.engine import engaged
+from curator.errors import CuratorError, RunError
 from curator.experiment import stage as experiment
 from curator.judge import stage as judge
 from curator.keys import AFTER, inputs_of, stage_keys, trials_key
 from curator.pool import stage as pool
 from curator.publish import stage as publish
 from curator.recipe import Recipe
-from curator.recipe.file import dump
+from curator.recipe.file import dump, read
 from curator.recipe.unverified import require_untrained, require_verifiable
 from curator.recipe.verify import Looks
 from curator.report import stage as report
@@ -211,6 +212,7 @@ def begun(
     if tracker is not None:
         tracker.require()
     with opened(root), engaged(recipe.engine):
+        _require_place(recipe, root)
         run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base, shelf))
         if check is not None:
@@ -222,6 +224,32 @@ def begun(
         write_text(root / RECIPE, dump(recipe))
         write_json(root / KEYS, {"name": recipe.name, "stages": keys})
         yield run, keys
+
+
+def _require_place(recipe: Recipe, root: Path) -> None:
+    """Checks that no file of the user's and no run of another recipe would be overwritten.
+
+    Raises:
+        RunError: The folder holds a recipe.yaml that no run wrote, or a run of a recipe with another name.
+    """
+    file, keys = root / RECIPE, root / KEYS
+    if keys.exists():
+        name = read_json(keys, AGAIN)["name"]
+        if name != recipe.name:
+            raise RunError(
+                f"{root}: this folder holds a run of the recipe {name!r}, and this recipe is called {recipe.name!r}; "
+                f"choose another folder with --out, or call the recipe {name!r} to go on in this one"
+            )
+    elif file.exists() and not _is_dump(file):
+        raise RunError(f"{file}: no run wrote this file, and a run would replace it; choose another folder with --out")
+
+
+def _is_dump(file: Path) -> bool:
+    """Whether a run wrote a recipe: one that was cut off has no keys beside it."""
+    try:
+        return dump(read(file, whole=False)) == file.read_text(encoding="utf-8")
+    except CuratorError:
+        return False
 
 
 def make_stage(run: Run, stage: str, keys: Mapping[str, str]) -> Made:

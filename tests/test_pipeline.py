@@ -48,6 +48,28 @@ def test_a_recipe_never_lies_beside_the_keys_of_an_earlier_one(tmp_path: Path, m
     assert not (tmp_path / "run.json").exists()
 
 
+def test_no_file_of_the_users_and_no_run_of_another_recipe_is_overwritten(tmp_path: Path) -> None:
+    mine = tmp_path / "recipe.yaml"
+    mine.write_text("# do not lose\nname: mine\nseed: 1\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"no run wrote this file.*--out"), begun(recipe(), tmp_path, Path(), None):
+        pass
+    assert mine.read_text(encoding="utf-8").startswith("# do not lose")
+    root = tmp_path / "run"
+    with begun(recipe(), root, Path(), None):
+        written = (root / "recipe.yaml").read_text(encoding="utf-8")
+    with (
+        pytest.raises(
+            RunError, match=rf"holds a run of the recipe '{recipe().name}', and this recipe is called 'other'"
+        ),
+        begun(recipe("name=other", "seed=9"), root, Path(), None),
+    ):
+        pass
+    assert (root / "recipe.yaml").read_text(encoding="utf-8") == written
+    (root / "run.json").unlink()  # as a run that was cut off leaves it
+    with begun(recipe("name=other"), root, Path(), None):
+        assert json.loads((root / "run.json").read_text())["name"] == "other"
+
+
 def test_every_stage_writes_its_folder_and_marker(plain_run: Path) -> None:
     assert [folder for folder in FOLDERS.values() if (plain_run / folder / "done.json").exists()] == list(
         FOLDERS.values()

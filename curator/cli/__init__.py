@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 a bug in curator, 2 an error that the user can fix, 3 f
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -118,9 +119,18 @@ def _run(command: Callable[[], object]) -> int:
             return _interrupted()
         if (fault := machine_fault(error)) is not None:
             click.echo(f"Error: {fault}", err=True)
+            _give_up_output()
             return 2
         raise
     return code if isinstance(code, int) else 0
+
+
+def _give_up_output() -> None:
+    """Drops what standard output cannot take, which Python would try to write once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted() -> int:

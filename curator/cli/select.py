@@ -9,8 +9,6 @@ import click
 
 from curator.cli.build import opening, set_option
 
-JSONL = ".jsonl"
-
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
@@ -36,7 +34,7 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     from curator.cli.progress import Terminal
     from curator.cli.show import print_choice
     from curator.pipeline import select as run
-    from curator.publish.unverified import NOT_VERIFIED, refuse_read, write_rows
+    from curator.publish.unverified import JSONL, NOT_VERIFIED, require_rows_file, write_rows
     from curator.recipe.file import read
     from curator.recipe.unverified import require_untrained
     from curator.run.readers import unverified_folder
@@ -49,7 +47,7 @@ def select(recipe: Path, file: Path | None, out: Path | None, settings: tuple[st
     chosen = read(recipe, settings, whole=False)
     require_untrained(chosen)
     if file is not None:
-        refuse_read(file, chosen, recipe)
+        require_rows_file(file, chosen, recipe)
     root = out or Path("outputs") / chosen.name
     with Terminal() as terminal:
         terminal.say(opening(chosen))

@@ -172,11 +172,11 @@ def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally]
 
     from curator.run.files import load_columns
 
-    verify, files = recipe.verify, role_files(root)
+    # A run of an earlier version has its pool in another file, and its arms cannot be counted.
+    verify, files = recipe.verify, {role: file for role, file in role_files(root).items() if file.exists()}
     tallies = {
         role: Tally.of(load_columns(file, "tokens")["tokens"], section_of(recipe, role)) for role, file in files.items()
     }
-    # A run of an earlier version has its pool in another file, and its arms cannot be counted.
     if not chosen or "pool" not in files or current(root, "select") is None:
         return tallies, {}
     given = [role for role in files if role.startswith("arm ")]

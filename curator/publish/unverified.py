@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
 NOT_VERIFIED = "This set is not verified: no model was trained on it."
 TAG = "not-verified"
+JSONL = ".jsonl"
+"""The ending of a file of chosen rows."""
 
 
-def refuse_read(file: Path, recipe: Recipe, written: Path | None = None) -> None:
-    """Refuses a file for the rows that the recipe reads, which they would overwrite.
+def require_rows_file(file: Path, recipe: Recipe, written: Path | None = None) -> None:
+    """Checks, before any work, that the chosen rows can be written to a file and that nothing else is lost.
 
     Args:
         written: The file of the recipe itself; null if it has none.
 
     Raises:
-        RecipeError: It is that file, or the file of a source.
+        RecipeError: It is no .jsonl file, is the recipe or the file of one of its sources, holds anything else than
+            chosen rows, or cannot be written.
     """
     from curator.recipe.inputs import sources
     from curator.recipe.package import path_of
@@ -36,6 +40,29 @@ def refuse_read(file: Path, recipe: Recipe, written: Path | None = None) -> None
     read += [] if written is None else [written]
     if any(file.resolve() == each.resolve() for each in read):
         raise RecipeError(f"{file}: cannot hold the rows, because the recipe reads this file; name another one")
+    if file.suffix != JSONL:
+        raise RecipeError(
+            f"{str(file)!r}: cannot hold the rows, which are JSON lines; name a file that ends in {JSONL}"
+        )
+    folder = next(place for place in file.absolute().parents if place.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise RecipeError(
+            f"{file}: cannot hold the rows, because {folder} is not writable; name a file in another folder"
+        )
+    if file.exists() and not _holds_rows(file):
+        raise RecipeError(
+            f"{file}: cannot hold the rows, because it holds something else; remove it, or name another one"
+        )
+
+
+def _holds_rows(file: Path) -> bool:
+    """Whether a file is empty or begins with a row as `write_rows` writes it."""
+    try:
+        with open(file, encoding="utf-8") as lines:
+            first = lines.readline()
+        return not first or set(json.loads(first)) == {"messages"}
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_rows(root: Path, file: Path) -> int:
@@ -56,6 +83,8 @@ def write_rows(root: Path, file: Path) -> int:
         for row_id in run.selection().ids
         for _ in range(often.get(row_id, 1))
     ]
+    with disk(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     with disk(file), replacing(file) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     return len(lines)

@@ -136,9 +136,9 @@ def judge_of(judges: Judges) -> Values:
 
 
 def _ids(file: Path) -> frozenset[str]:
-    import polars as pl
+    from curator.run.files import load_columns
 
-    return frozenset(pl.read_parquet(file, columns=["id"])["id"])
+    return frozenset(load_columns(file, "id")["id"])
 
 
 def _differences(first: Path, ours: Conditions, second: Path, theirs: Conditions) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ import polars as pl
 import pyarrow
 from pyarrow import ipc
 
+from curator.errors import RunError, first_line
 from curator.records import ANSWER_SCHEMA, VERDICT_SCHEMA, Data, Pool, Scores, Selection, Task, Trained, Vectors
-from curator.run.folder import read_json, replacing, write_json
+from curator.run.folder import ANEW, read_json, replacing, write_json
 from curator.run.names import (
     DEFENDING,
     DRAWN,
@@ -57,8 +59,20 @@ def save_mapped(path: Path, frame: pl.DataFrame) -> None:
 def load_frame(path: Path) -> pl.DataFrame:
     """The frame of a Parquet file, or of an Arrow file (`.arrow`), which is memory-mapped: it may be larger than
     memory, and processes share it.
+
+    Raises:
+        RunError: It is missing or damaged, which only another program can have caused.
     """
-    return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
+    with _readable(path):
+        return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, pl.exceptions.PolarsError, pyarrow.ArrowException) as error:
+        raise RunError(f"{path}: cannot be read ({first_line(error)}); {ANEW}") from error
 
 
 def load_answers(path: Path) -> pl.DataFrame:
@@ -79,8 +93,9 @@ def with_columns_since(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def load_columns(path: Path, *names: str) -> pl.DataFrame:
-    """Some columns of a frame; the others are not read."""
-    return mapped(path).select(names) if path.suffix == ".arrow" else pl.read_parquet(path, columns=list(names))
+    """Some columns of a frame; the others are not read. Errors are those of `load_frame`."""
+    with _readable(path):
+        return mapped(path).select(names) if path.suffix == ".arrow" else pl.read_parquet(path, columns=list(names))
 
 
 def mapped(path: Path) -> pl.DataFrame:
@@ -134,14 +149,14 @@ def load_data(folder: Path) -> Data:
 
 
 def data_files(folder: Path) -> dict[str, Path]:
-    """The existing files of `save_data`, by the role of their rows: `pool`, `keep`, `harmful`, `benign`, `pilot`,
-    `<part> <task>`, `arm <name>`. A run of an earlier version may lack some.
+    """The files of `save_data`, by the role of their rows: `pool`, `keep`, `harmful`, `benign`, `pilot`, `<part>
+    <task>`, `arm <name>`.
     """
     facts = read_json(folder / ROLES)
     files = {"pool": POOL, "keep": KEEP, **PROBES}
     files |= {f"{part} {task['name']}": task_file(task["name"], part) for task in facts["tasks"] for part in TASK_PARTS}
     files |= {f"arm {arm}": arm_file(arm) for arm in facts["arms"]}
-    return {role: folder / file for role, file in files.items() if (folder / file).exists()}
+    return {role: folder / file for role, file in files.items()}
 
 
 def save_arms(folder: Path, drawn: pl.DataFrame) -> None:
@@ -172,8 +187,9 @@ def save_facts(folder: Path, name: str, vectors: Vectors) -> None:
 
 def load_vectors(folder: Path, name: str) -> Vectors:
     """The vectors, with the matrix memory-mapped, so that a pool larger than memory still opens."""
-    facts = read_json(folder / f"{name}.json")
-    return Vectors(**{**facts, "ids": tuple(facts["ids"])}, matrix=np.load(folder / f"{name}.npy", mmap_mode="r"))
+    facts, path = read_json(folder / f"{name}.json"), folder / f"{name}.npy"
+    with _readable(path):
+        return Vectors(**{**facts, "ids": tuple(facts["ids"])}, matrix=np.load(path, mmap_mode="r"))
 
 
 def save_scores(folder: Path, scores: Scores) -> None:

@@ -26,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from curator.errors import RunError
+from curator.errors import FULL, RunError
 from curator.run.names import DONE, LOCK, SHARED, STARTED, VECTORS
 from curator.run.ran import computed_with, noting
 
 TEMPORARY = ".curator-tmp"
 """Suffix of the names of files being written, which also start with a dot. Only curator uses it."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _MISPLACED = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 _facts: dict[str, object] = {"engine": "local"}
@@ -366,13 +365,15 @@ def shared_beside(folder: Path) -> Path | None:
 
 AGAIN = "remove this file and build again"
 """What to do about a damaged file that stands beside the stages: a folder to remove would be the whole run's."""
+ANEW = "remove its folder and build again"
+"""The same for a file of a stage or of a piece."""
 
 
-def read_json(path: Path, advice: str = "remove its folder and build again") -> Any:
+def read_json(path: Path, advice: str = ANEW) -> Any:
     """The value of a JSON file that curator wrote.
 
     Args:
-        advice: What to do if it is damaged; by default what is right for a file of a stage or of a piece.
+        advice: What to do if it is damaged.
 
     Raises:
         RunError: It is damaged, which only another program can have caused.
@@ -436,7 +437,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return True
     # Libraries written in Rust and C++ report it only in the message.
     return bool(re.search(r"No space left|os error 28\b|Disk quota exceeded|File too large|os error 27\b", str(error)))

@@ -276,6 +276,19 @@ def test_a_bug_is_raised_and_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> 
         assert caught.value is error
 
 
+@pytest.mark.parametrize("words", [("env",), ("--help",)])
+def test_output_that_a_full_disk_does_not_take_is_no_bug(words: Sequence[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "curator", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: the output: cannot be written (No space left on device); free some space, and run the same command "
+        "again (finished work is kept)\n"
+    )
+
+
 def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
     told = process("check", str(QUICKSTART), folder=tmp_path)
     assert (told.returncode, told.stderr) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,36 @@ def test_what_the_recipe_reads_is_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match="the recipe reads this file"):
             curator.select_rows(file, out=tmp_path / "run", rows=name)
     assert pool.read_text() == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("", None, "name a file that ends in .jsonl"),
+        ("rows.parquet", None, "name a file that ends in .jsonl"),
+        ("notes.jsonl", '{"mine": 1}\n', "it holds something else"),
+        ("notes.jsonl", "words\n", "it holds something else"),
+        ("notes/rows.jsonl", "words", "is not writable"),
+    ],
+)
+def test_a_file_that_cannot_hold_the_rows_is_refused_before_any_work(
+    written: Path, tmp_path: Path, name: str, text: str | None, reason: str
+) -> None:
+    there = tmp_path / Path(name).parts[0] if text is not None else None
+    if there is not None:
+        there.write_text(text or "")
+    with pytest.raises(RecipeError, match=re.escape(reason)):
+        ran("select", written, "--out", tmp_path / "run", "--rows", tmp_path / name if name else "")
+    assert not (tmp_path / "run").exists()
+    assert there is None or there.read_text() == text
+
+
+def test_a_run_again_writes_its_rows_again_in_a_folder_of_their_own(
+    written: Path, chosen: tuple[str, Path], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        ran("select", written, "--out", chosen[1], "--rows", tmp_path / "new" / "rows.jsonl")
+    assert (tmp_path / "new" / "rows.jsonl").read_text() == (chosen[1].parent / "rows.jsonl").read_text()
 
 
 def test_check_passes_a_recipe_that_only_chooses_and_says_what_a_build_needs(written: Path) -> None:

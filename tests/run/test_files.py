@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curator.errors import RunError
 from curator.records import (
     DROPPED_SCHEMA,
     ROW_SCHEMA,
@@ -216,3 +217,28 @@ def test_plain_leaves_only_what_json_knows() -> None:
     }
     assert store.plain(value) == {"a": 0.5, "b": [[1, 2]], "3": [4, "text"], "c": {"d": None, "e": True}}
     assert type(store.plain(value)["c"]["e"]) is bool
+
+
+TABLES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
+    "rows.arrow": (lambda path: store.save_mapped(path, FRAME), store.load_frame),
+    "rows.parquet": (lambda path: store.save_frame(path, FRAME), lambda path: store.load_columns(path, "id")),
+    "rows.npy": (
+        lambda path: store.save_array(path, np.zeros((9, 3))),
+        lambda path: store.load_vectors(path.parent, "rows"),
+    ),
+}
+FRAME = pl.DataFrame({"id": [f"r{number}" for number in range(500)]})
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "other"])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_file_that_is_missing_or_damaged_is_told_with_what_to_do(name: str, damage: str, tmp_path: Path) -> None:
+    (save, load), path = TABLES[name], tmp_path / name
+    (tmp_path / "rows.json").write_text('{"ids": []}', encoding="utf-8")
+    save(path)
+    whole = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut off" else b"some words, and no table at all")
+    with pytest.raises(RunError, match=rf"{name}: cannot be read \(.+\); remove its folder and build again"):
+        load(path)
