@@ -266,10 +266,16 @@ def train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, test
         aside = test.height if task.test.split is None else 0
         raise DataError(
             f"{role}: needs {these(max(count, 1), 'training row', 'training rows')}, but {task.train.label} leaves "
-            f"{rows.height:,} ({ledger.account(role)}; {aside:,} set aside for test); set rows to at most "
-            f"{rows.height:,}"
+            f"{rows.height:,} ({ledger.account(role)}; {aside:,} set aside for test); {_fewer(rows.height)}"
         )
     return ledger.take(role, rows, count, purpose="train")
+
+
+def _fewer(left: int, key: str = "rows") -> str:
+    """What to do if only so many rows are left."""
+    if not left:
+        return "give more rows, and none that another role takes first"
+    return f"set {key} to at most {left:,}, or give more rows"
 
 
 def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
@@ -284,7 +290,7 @@ def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
     if rows.height < keep.rows:
         raise DataError(
             f"keep: needs {these(keep.rows, 'row', 'rows')}, but {keep.data.label} leaves {rows.height:,} "
-            f"({ledger.account('keep')}); set verify.keep.rows to at most {rows.height:,}, or give more rows"
+            f"({ledger.account('keep')}); {_fewer(rows.height, 'verify.keep.rows')}"
         )
     return ledger.take("keep", rows, keep.rows, purpose="keep")
 
@@ -326,7 +332,7 @@ def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataF
         if source.rows is not None and resolved["kept"] < source.rows:
             raise DataError(
                 f"{role}: needs {these(source.rows, 'row', 'rows')} of {resolved['label']}, but found "
-                f"{resolved['kept']:,}; set rows to at most {resolved['kept']:,}"
+                f"{resolved['kept']:,}; {_fewer(resolved['kept'])}"
             )
     rows = ledger.unclaimed(role, rows, stage="leak")
     if rows.is_empty():

@@ -58,6 +58,8 @@ UNUSED = {
     "chosen", "rejected", "category", "tools", "images", "reasoning", "thinking",
 }  # fmt: skip
 """Columns that are reported if they are not used, whatever they hold."""
+_VERDICT = re.compile(r"(^|_)(un)?safe$|^is_(harmful|toxic|refusal)$|^flagged$")
+"""The name of a column that may say which answers must not be taught."""
 _OF_ANSWERS = {*RESPONSES, *LABELS, "chosen", "rejected"}
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
@@ -126,7 +128,9 @@ def _is_list(field: Any) -> bool:
 
 
 def unused(sample: Sequence[Fields], used: set[str], *, prompts_only: bool) -> list[str]:
-    """Unused columns that look meaningful: those of UNUSED that are not empty, and columns with text in most rows."""
+    """Unused columns that look meaningful: those of UNUSED and verdicts that are not empty, and columns with text in
+    most rows.
+    """
     apart = _OF_ANSWERS if prompts_only else set[str]()
     within = {column.split(".", 1)[0] for column in used}
     left = []
@@ -134,9 +138,29 @@ def unused(sample: Sequence[Fields], used: set[str], *, prompts_only: bool) -> l
         if column in used or column in within or column.lower() in apart:
             continue
         cells = held(sample, column)
-        if (cells and column.lower() in UNUSED) or 2 * sum(map(_is_prose, cells)) > len(sample):
+        if (cells and (column.lower() in UNUSED or is_verdict(column))) or 2 * sum(map(_is_prose, cells)) > len(sample):
             left.append(column)
     return left
+
+
+def is_verdict(column: str) -> bool:
+    """Whether a column is called as if it said which answers are safe, such as `is_safe`."""
+    return _VERDICT.search(column.lower()) is not None
+
+
+def of_later(row: Fields, fields: Mapping[str, str], source: Source, *, prompts_only: bool) -> dict[str, str]:
+    """Fields beside the conversation that a record is the first to have: file after file may have been joined.
+
+    Args:
+        fields: Those that were recognised before.
+    """
+    if not {*SYSTEMS, *HISTORIES, *LABELS} & {column.lower() for column in row}:
+        return {}
+    try:
+        found = recognise([row], source, prompts_only=prompts_only, label=source.label)
+    except DataError:  # the record lacks what the others have, and is counted as such
+        return {}
+    return {field: found[field] for field in BESIDE if field in found and field not in fields}
 
 
 def _is_prose(field: Any) -> bool:

@@ -81,8 +81,13 @@ def read(
     first = _readable(sample, label)
     fields, category = _recognise(source, first, prompts_only=prompts_only, label=label)
     licensed = _licence_columns(columns.names(first))
-    used = {*fields.values(), *source.where, *columns.placeholders(source.template or ""), *licensed}
-    used |= {category} if category else set()
+    used = {
+        *fields.values(),
+        *source.where,
+        *columns.placeholders(source.template or ""),
+        *licensed,
+        *filter(None, [category]),
+    }
     if source.file is not None and by_column(source.file):
         # Read again, only the needed columns: the others cost time, and may be unreadable.
         sample, stream = [], file_records(locate(source.file, base), columns={*used, *_outer(used)})
@@ -105,7 +110,9 @@ def read(
         if not known.issuperset(row):
             known |= row.keys()
             licensed = _licence_columns([*licensed, *row])
-            used |= {*licensed}
+            fields |= shapes.of_later(row, fields, source, prompts_only=prompts_only)
+            turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
+            used |= {*licensed, *fields.values()}
             later |= dict.fromkeys(shapes.unused([row], used, prompts_only=prompts_only))
         try:
             if (reason := unmet(row)) is not None:
@@ -121,8 +128,7 @@ def read(
             collected.keep(kept)
             relicensed += stated is not None and _differ(stated, source.licence)
     _refuse_broken(collected, source)
-    if source.where and not collected.distinct and collected.kinds["where"] == collected.total:
-        columns.refuse_nothing_kept(source.where, first, label, collected.total)
+    _refuse_nothing_kept(collected, source, first)
     rows, dropped = collected.finish(source.category.pick if source.category else "first")
     if rows.is_empty():
         total = these(collected.total, "row", "rows")
@@ -141,6 +147,8 @@ def remarks(resolved: Mapping[str, Any]) -> list[str]:
     parts, label = [], resolved["label"]
     if names := resolved.get("unused"):
         parts.append(f"{label}: unused {'column' if len(names) == 1 else 'columns'} {', '.join(names)}")
+        if verdict := next(filter(shapes.is_verdict, names), None):
+            parts[-1] += f" (`where` keeps rows by it: {verdict} may say which answers must not be taught)"
     if count := resolved.get("kinds", {}).get("rejected-answers"):
         rows_have = these(count, "row has", "rows have")
         parts.append(f"{label}: {rows_have} the label false and {'is' if count == 1 else 'are'} left out")
@@ -262,6 +270,11 @@ def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
 
 def _record(label: str, number: int) -> str:
     return f"{'line' if in_lines(label.partition('#')[0]) else 'record'} {number:,}"
+
+
+def _refuse_nothing_kept(collected: SourceRows, source: Source, first: Sequence[Fields]) -> None:
+    if source.where and not collected.distinct and collected.kinds["where"] == collected.total:
+        columns.refuse_nothing_kept(source.where, first, collected.label, collected.total)
 
 
 def _refuse_broken(collected: SourceRows, source: Source) -> None:

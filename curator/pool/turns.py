@@ -102,7 +102,7 @@ def _turn(item: object, number: int) -> dict[str, str]:
         raise UnusableError("no-conversation", f"turn {number} is {kind_of(item)}, not an object with role and content")
     role = item.get("role") if item.get("role") is not None else item.get("from")
     if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        named = repr(role[:20]) if isinstance(role, str) else "missing"
+        named = "missing" if role is None else repr(role[:20]) if isinstance(role, str) else kind_of(role)
         raise UnusableError("wrong-roles", f"the role of turn {number} is {named}; known: {', '.join(ROLES)}")
     calls = next((name for name in ("tool_calls", "function_call") if item.get(name)), None)
     if calls is not None:

@@ -504,8 +504,38 @@ def test_a_column_that_only_later_rows_have_is_named_too(
 ) -> None:
     monkeypatch.setattr("curator.pool.sources.SAMPLE", 5)
     made = rows()
-    made[12]["system"] = "law"
-    assert read(lines(made)).resolved["unused"] == ["system"]
+    made[12]["tools"] = "law"
+    assert read(lines(made)).resolved["unused"] == ["tools"]
+
+
+@pytest.mark.parametrize("first", [2, 12])
+def test_a_label_or_a_system_text_counts_wherever_it_first_appears(
+    first: int, lines: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curator.pool.sources.SAMPLE", 5)
+    made = rows()
+    made[first]["label"], made[first + 1]["label"], made[first + 2]["system"] = False, True, "law"
+    result = read(lines(made))
+    assert result.resolved["kinds"] == {"rejected-answers": 1}
+    assert result.resolved["columns"]["label"] == "label"
+    assert result.resolved["unused"] == []
+    turns = result.rows["messages"].to_list()
+    assert sum(each[0] == {"role": "system", "content": "law"} for each in turns) == 1
+
+
+@pytest.mark.parametrize("name", ["is_safe", "is_response_0_safe", "unsafe", "is_harmful"])
+def test_a_column_that_says_which_answers_are_safe_is_named_where_it_is_not_used(
+    name: str, lines: Callable[..., Source]
+) -> None:
+    made = rows(**{name: lambda n: n % 2 == 0})
+    result = read(lines(made))
+    assert result.resolved["unused"] == [name]
+    assert remarks(result.resolved) == [
+        f"rows.jsonl: unused column {name} (`where` keeps rows by it: {name} may say which answers must not be taught)"
+    ]
+    kept = read(lines(made, where={name: True}))
+    assert kept.resolved["unused"] == []
+    assert kept.rows.height < result.rows.height
 
 
 def test_every_kind_of_drop_about_a_record_is_told_in_the_audit() -> None:

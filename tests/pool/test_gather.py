@@ -389,9 +389,14 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
     ("options", "message"),
     [
         (
+            {"benign": pairs("task", 40), "rows": None},
+            "task first: needs 1 training row, but task.jsonl leaves 0 (40 read; dropped: 30 leak; 10 set aside for "
+            "test); give more rows, and none that another role takes first",
+        ),
+        (
             {"rows": 31},
             "task first: needs 31 training rows, but task.jsonl leaves 30 (40 read; dropped: none; "
-            "10 set aside for test); set rows to at most 30",
+            "10 set aside for test); set rows to at most 30, or give more rows",
         ),
         (
             {"test": HeldOut(rows=40)},
@@ -433,4 +438,6 @@ def test_fewer_probes_than_asked_are_refused_with_the_numbers(
             keep=None,
             count_tokens=count_words,
         )
-    assert str(error.value) == "harmful probes: needs 5 rows of probes.jsonl, but found 3; set rows to at most 3"
+    assert str(error.value) == (
+        "harmful probes: needs 5 rows of probes.jsonl, but found 3; set rows to at most 3, or give more rows"
+    )

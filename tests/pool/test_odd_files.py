@@ -157,6 +157,7 @@ def test_parts_that_are_text_are_joined(lines: Callable[..., Source], content: A
         ({"role": "user", "content": "ask", "tool_calls": [{"id": "x"}]}, "not-text", "turn 1 has tool_calls"),
         ({"role": "tool", "content": "ask"}, "wrong-roles", "the role of turn 1 is 'tool'"),
         ({"content": "ask"}, "wrong-roles", "the role of turn 1 is missing"),
+        ({"role": 1, "content": "ask"}, "wrong-roles", "the role of turn 1 is a number"),
         ({"role": "user", "text": "ask"}, "no-conversation", "neither content nor value; its keys: role, text"),
         ("ask", "no-conversation", "turn 1 is a text"),
         ({"role": "user", "content": " "}, "empty", "the prompt is empty"),
@@ -406,6 +407,9 @@ def test_columns_that_are_not_used_are_named(lines: Callable[..., Source]) -> No
     assert remarks(read(lines([pair(1, rejected="no")])).resolved) == ["rows.jsonl: unused column rejected"]
 
 
-def test_a_column_that_only_a_late_row_has_is_named_too(lines: Callable[..., Source]) -> None:
-    rows = [*(pair(n) for n in range(1200)), pair(1200, history=[["earlier", "reply"]])]
-    assert read(lines(rows)).resolved["unused"] == ["history"]
+def test_a_column_that_only_a_late_row_has_is_read_or_named_too(lines: Callable[..., Source]) -> None:
+    rows = [*(pair(n) for n in range(1200)), pair(1200, history=[["earlier", "reply"]], rejected="no")]
+    result = read(lines(rows))
+    assert result.resolved["columns"]["history"] == "history"
+    assert result.resolved["unused"] == ["rejected"]
+    assert sorted(result.rows["messages"].list.len())[-2:] == [2, 4]

@@ -199,7 +199,7 @@ def test_answers_of_pictures_or_marks_alone_are_as_many_as_they_are() -> None:
 
 def test_what_cannot_be_used_is_told_by_kind_and_line() -> None:
     drops = [
-        ("f", 7, "source", "the line is not JSON", None, "broken-records"),
+        ("f.jsonl", 7, "source", "the line is not JSON", None, "broken-records"),
         ("f", 9, "clean", "the answer is empty", None, "empty"),
         ("f", 11, "clean", "the last turn is not by the assistant", None, "wrong-roles"),
         ("f", 12, "clean", "the row has 9 tokens, more than max_tokens (5)", None, "too-long"),
@@ -208,6 +208,7 @@ def test_what_cannot_be_used_is_told_by_kind_and_line() -> None:
     found = {one.kind: one for one in unusable(pl.DataFrame(drops, schema=DROPPED_SCHEMA, orient="row"), 20)}
     assert set(found) == {"broken-records", "empty", "wrong-roles", "too-long", "exact-duplicates"}
     assert "line 7: the line is not JSON." in found["broken-records"].what
+    assert "record 9: the answer is empty." in found["empty"].what  # a file of another kind has no such lines
     assert found["exact-duplicates"].ids == ("abc",)
     assert all(one.count == 1 for one in found.values())
 

@@ -12,10 +12,10 @@ from curator.pool.decontaminate import Leak
 from curator.pool.near import Match
 from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
-from curator.wording import these
+from curator.wording import in_lines, these
 
 UNUSABLE = {
-    "broken-records": ("that cannot be read", "Fix these lines."),
+    "broken-records": ("that cannot be read", "Fix them."),
     "empty": ("with an empty prompt, answer or turn", "Drop them, or fill them in."),
     "too-long": ("longer than the limit", "Raise the limit, or leave them out."),
     "wrong-roles": (
@@ -48,7 +48,8 @@ UNUSABLE = {
 
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
-    """Records that gave no row, by kind; they have no id, so the sentence names their lines.
+    """Records that gave no row, by kind; they have no id, so the sentence names their lines, or their positions
+    where records are no lines.
 
     Args:
         dropped: In the columns of DROPPED_SCHEMA.
@@ -60,12 +61,13 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
         if rows.height:
             lines = ", ".join(f"{line:,}" for line in rows["line"][:10])
             more = " ..." if rows.height > 10 else ""
-            where = "line" if rows.height == 1 else "lines"
+            where = "line" if all(in_lines(label.partition("#")[0]) for label in rows["source"].unique()) else "record"
             copies = kind == "exact-duplicates"
             severity = "info" if copies and rows.height < limits.few * total else "warning"
             ids = rows["match"].drop_nulls() if copies else ()
             reason = "" if copies else f": {rows['reason'][0]}"
-            first = f"; first, line {rows['line'][0]:,}" if reason and rows.height > 1 else ""
+            first = f"; first, {where} {rows['line'][0]:,}" if reason and rows.height > 1 else ""
+            where += "s" * (rows.height > 1)
             sentence = f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}{first}{reason}."
             findings.append(finding(kind, severity, ids, total, what=sentence, advice=advice, count=rows.height))
     return findings
@@ -78,7 +80,10 @@ def left_out(unused: Sequence[str], rows: int) -> list[Finding]:
     columns = "The column" if len(unused) == 1 else "The columns"
     was = "was" if len(unused) == 1 else "were"
     what = f"{columns} {', '.join(unused)} {was} not used."
-    advice = "Check that nothing is lost, or map the columns with `columns` or `template` in a recipe."
+    advice = (
+        "Check that nothing is lost, or map the columns with `columns` or `template` in a recipe. A column that says "
+        "which answers are safe belongs in `where`."
+    )
     return [finding("unused-columns", "info", (), rows, what=what, advice=advice, count=rows)]
 
 
