@@ -184,11 +184,6 @@ class Within(Section):
     groupings come before the others.
     """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_list(cls, data: object) -> object:
-        return {"by": data} if isinstance(data, list) else data
-
     @model_validator(mode="after")
     def _agree(self) -> Within:
         if len(set(self.by)) < len(self.by):

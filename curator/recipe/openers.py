@@ -29,11 +29,6 @@ class LogOdds(Section):
     openers: Count = 5
     """Openers that are learned of either kind."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, data: object) -> object:
-        return {"from": "pilot"} if data == "pilot" else data
-
     @model_validator(mode="after")
     def _agree(self) -> LogOdds:
         if self.kind == "pilot":

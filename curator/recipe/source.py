@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from curator.recipe.shorthands import SHORTHANDS
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
 Count = Annotated[int, Field(ge=1)]
@@ -21,6 +23,13 @@ class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        """Reads the short form of a section that has one, such as `category: topic` for `category: {from: topic}`."""
+        short = SHORTHANDS.get(cls.__name__)
+        return data if short is None else short.expanded(data)
 
     def refuse_unread(self, *names: str, reason: str, prefix: str = "") -> None:
         """Refuses settings without effect that differ from their defaults.
@@ -125,12 +134,6 @@ class Source(Section):
     """Largest share of records that may be unreadable before the source is refused. Fewer are dropped, each with its
     line.
     """
-
-    @field_validator("category", mode="before")
-    @classmethod
-    def _bare_column(cls, value: Any) -> Any:
-        """Reads `category: topic` as `category: {from: topic}`."""
-        return {"from": value} if isinstance(value, str) else value
 
     @field_validator("where")
     @classmethod
