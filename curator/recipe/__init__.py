@@ -100,8 +100,7 @@ class Suite(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
-        if len(set(self.k)) < len(self.k):
-            raise ValueError(f"duplicate value in k: {', '.join(map(str, self.k))}; remove one")
+        self.refuse_repeated("k")
         return self
 
 

@@ -47,6 +47,18 @@ class Section(BaseModel):
         if given:
             raise ValueError("\n".join(f"{prefix}{n} has no effect: {reason}; remove it" for n in given))
 
+    def refuse_repeated(self, *names: str) -> None:
+        """Refuses settings that are a list with two equal values; other settings are passed over.
+
+        Raises:
+            ValueError: There is one; the message names the value.
+        """
+        for name in names:
+            values = getattr(self, name)
+            twice = [value for value in values if values.count(value) > 1] if isinstance(values, list) else []
+            if twice:
+                raise ValueError(f"duplicate value {twice[0]!r} in {name}; remove one")
+
     def is_default(self, name: str) -> bool:
         """Whether a setting has its default, stated or not."""
         return bool(getattr(self, name) == _default(type(self), name))

@@ -235,12 +235,7 @@ class RegimeSearch(Section):
             raise ValueError(
                 f"after: found {self.after[0]:g} to {self.after[1]:g}; give the lower share first, then the higher one"
             )
-        for name in ("steps", "learning_rates"):
-            values = getattr(self, name) or []
-            if len(set(values)) < len(values):
-                raise ValueError(
-                    f"duplicate value in {name}: {', '.join(f'{value:g}' for value in values)}; remove one"
-                )
+        self.refuse_repeated("steps", "learning_rates")
         return self
 
     def settings(self, finetune: Training) -> tuple[Training, ...]:

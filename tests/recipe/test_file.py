@@ -729,7 +729,10 @@ def test_forgetting_is_not_measured_on_a_control_that_was_not_aligned() -> None:
             "the pilot, which trains nothing for a single candidate",
         ),
         (["verify.log_odds={refuse: [no]}"], "verify.log_odds: comply has no opener"),
-        (["verify.log_odds={refuse: [no, no], comply: [yes]}"], "verify.log_odds: duplicate text 'no' in refuse"),
+        (
+            ["verify.log_odds={refuse: [no, no], comply: [yes]}"],
+            "verify.log_odds: duplicate value 'no' in refuse; remove one",
+        ),
         (
             ["verify.log_odds={refuse: [i can], comply: [i cannot]}"],
             "'i can' is the beginning of 'i cannot' in the other set",
