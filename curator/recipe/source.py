@@ -5,11 +5,14 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from curator.recipe.shorthands import SHORTHANDS
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
@@ -220,6 +223,21 @@ def labels(sources: Sequence[Source]) -> list[str]:
     names = [source.label for source in sources]
     times = [names[: position + 1].count(name) for position, name in enumerate(names)]
     return [name if count == 1 else f"{name}#{count}" for name, count in zip(names, times, strict=True)]
+
+
+def sources_of_other_rows(recipe: Recipe) -> list[tuple[str, Source]]:
+    """Every source that the recipe names except those of candidates, and its path in messages."""
+    verify, tasks, instruction = recipe.verify, recipe.tasks, recipe.model.instruction
+    named: list[tuple[str, Source | None]] = [(f"tasks: {task.name}.train", task.train) for task in tasks]
+    named += [("probes: harmful", source) for source in recipe.probes.harmful]
+    named += [("probes: benign", source) for source in recipe.probes.benign]
+    named += [("verify: keep.data", verify.keep.data if verify.keep else None)]
+    named += [(f"verify: arms.{arm.name}", arm.data) for arm in verify.arms]
+    named += [(f"tasks: {task.name}.regime.data", task.regime.data if task.regime else None) for task in tasks]
+    named += [(f"tasks: {task.name}.defence.data", task.defence.data if task.defence else None) for task in tasks]
+    named += [("select: data", recipe.select.data)]
+    named += [("model: instruction.data", instruction.data if instruction else None)]
+    return [(where, source) for where, source in named if source is not None]
 
 
 def rows_added(rows: int, share: float) -> int:
