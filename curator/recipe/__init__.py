@@ -77,8 +77,7 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _ray(self) -> Engine:
-        settings = {name: Engine.model_fields[name].default for name in ("address", "gpus_per_worker", "retries")}
-        given = [name for name, default in settings.items() if getattr(self, name) != default]
+        given = [name for name in ("address", "gpus_per_worker", "retries") if not self.is_default(name)]
         if self.kind == "local" and given:
             raise ValueError(
                 f"{given[0]} has no effect: only kind: ray reads it, and the kind is local; add kind: ray, or remove it"
@@ -340,8 +339,7 @@ class Recipe(Section):
                     f"verify: {name}.method is 'full', and a model with model.quantise trains adapters only; set it to "
                     "lora"
                 )
-        scores = (self.score, *self.verify.pilot.scores)
-        if any(part.kind == "interference" for score in scores for part in parts_of(score)):
+        if any(part.kind == "interference" for part in every_part(self)):
             raise ValueError(
                 "score: interference needs gradients of all weights, which model.quantise rules out; use another score"
             )

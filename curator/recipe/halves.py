@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from curator.recipe.score import KINDS, Score
+from curator.recipe.score import KINDS, Score, needs_training
 from curator.recipe.source import require_all
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _require_forgetting(recipe: Recipe) -> None:
 
 
 def _require(recipe: Recipe, part: Score) -> None:
-    if (KINDS[part.kind].aligns or part.kind == "metagradient") and recipe.verify.stage != "upstream":
+    if needs_training(part) and recipe.verify.stage != "upstream":
         raise ValueError(
             f"score: {part.kind} reads aligned models, and verify.stage {recipe.verify.stage} aligns none; use another "
             "score, or set verify.stage to upstream"

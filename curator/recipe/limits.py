@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Section, Share
+from curator.recipe.source import Part, Section, Share, Whole
 from curator.wording import these
-
-Whole = Annotated[int, Field(ge=0)]
-Part = Annotated[float, Field(gt=0.0, le=1.0)]
 
 TRAITS = ("refusal", "opener", "length", "format")
 """Groupings of rows by the kind of answer; stage `pool` computes them (`pool/traits.py`)."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Count, Section
-
-Text = Annotated[str, Field(min_length=1)]
+from curator.recipe.source import Count, Section, Text
 
 
 class LogOdds(Section):

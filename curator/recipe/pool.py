@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from curator.recipe.package import MINILM
-from curator.recipe.source import Count, Name, Section, Share, Source, labels
+from curator.recipe.source import Count, Name, Part, Section, Share, Source, Text, labels
 
 
 class Embedder(Section):
     """The sentence embedder of cleaning and categories."""
 
-    id: Annotated[str, Field(min_length=1)] = MINILM
+    id: Text = MINILM
     """A model on the Hub, a folder, or `package:NAME/PATH`."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
@@ -35,7 +35,7 @@ class NearDuplicates(Section):
 class Decontaminate(Section):
     """When a row contains a probe. A bare number is the `overlap`."""
 
-    overlap: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    overlap: Part = 0.8
     """Smallest share of the probe's words that lie in runs of `ngram` words that both texts contain."""
     ngram: Annotated[int, Field(ge=1, le=20)] = 3
     """Words in one run."""
@@ -54,7 +54,7 @@ class Clean(Section):
     """Drop longer rows, in tokens of the target model with its chat template."""
     near_duplicates: NearDuplicates | None = NearDuplicates()
     """Drop near duplicates; null keeps them."""
-    semantic_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    semantic_duplicates: Part | None = None
     """Drop rows whose embeddings have at least this cosine; null keeps them. Rows that the embedder reads only in part
     are not compared.
     """
@@ -119,7 +119,7 @@ class Refusals(Section):
 
     judge: Name | None = None
     """A judge of the panel, by name, or `phrases`."""
-    embedding: Annotated[str, Field(min_length=1)] | None = None
+    embedding: Text | None = None
     """A folder that `curator judge fit` wrote."""
 
     @model_validator(mode="after")

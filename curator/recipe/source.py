@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Part = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Text = Annotated[str, Field(min_length=1)]
 
 FIELDS = ("prompt", "response", "input", "system", "history", "messages", "chosen", "label")
 """The fields that a source's `columns` may map."""
@@ -113,11 +117,11 @@ class Source(Section):
     `metadata.topic`.
     """
 
-    file: Annotated[str, Field(min_length=1)] | None = None
+    file: Text | None = None
     """A JSON, JSONL, CSV, TSV or Parquet file, or a text file with one prompt a line; `package:NAME/PATH` for one
     inside an installed package.
     """
-    hub: Annotated[str, Field(min_length=1)] | None = None
+    hub: Text | None = None
     """A data set on the Hub."""
     sandbox: str | None = None
     """A data set of the sandbox."""
@@ -129,7 +133,7 @@ class Source(Section):
     """Branch, tag or commit on the Hub."""
     where: dict[str, Any] = {}
     """Keep the rows whose column equals the value, or one of a list of values."""
-    columns: dict[str, str | Annotated[int, Field(ge=0)]] = {}
+    columns: dict[str, str | Whole] = {}
     """Which column of the data holds a field (`prompt`, `response`, `input`, `system`, `history`, `messages`, `chosen`,
     `label`). In a CSV or TSV file without a header, its position from 0.
     """

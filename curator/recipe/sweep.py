@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Count, Section, require_all
+from curator.recipe.source import Count, Positive, Section, require_all
 from curator.recipe.training import Training
 from curator.wording import these
 
@@ -58,7 +58,7 @@ class Sweep(Section):
     table, and they share the task's weight. A list that is left out stands for the recipe's own setting.
     """
 
-    learning_rate: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] | None = None
+    learning_rate: Annotated[list[Positive], Field(min_length=1)] | None = None
     """Learning rates, in place of that of `verify.finetune`."""
     rows: Annotated[list[Count], Field(min_length=1)] | None = None
     """Numbers of rows, in place of the task's own. A smaller setting's rows are among those of a larger one."""
