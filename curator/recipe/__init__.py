@@ -6,7 +6,7 @@ A room takes its own section or plain arguments; only stages, keys, audit and cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ from curator.recipe.refusals import require_refusals
 from curator.recipe.represent import Represent, Representations, number_of, require_distinct
 from curator.recipe.score import Score, parts_of
 from curator.recipe.select import OBJECTIVES, Select
-from curator.recipe.source import Count, Name, Section, Source, require_all
+from curator.recipe.source import Count, Name, Section, require_all, sources_of_other_rows
 from curator.recipe.sweep import require_sense
 from curator.recipe.task import TaskSection as TaskSection
 from curator.recipe.unverified import JUDGES, PROBES, VERIFY, lacking, refuse_unverifiable
@@ -77,8 +77,7 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _ray(self) -> Engine:
-        settings = {name: Engine.model_fields[name].default for name in ("address", "gpus_per_worker", "retries")}
-        given = [name for name, default in settings.items() if getattr(self, name) != default]
+        given = [name for name in ("address", "gpus_per_worker", "retries") if not self.is_default(name)]
         if self.kind == "local" and given:
             raise ValueError(
                 f"{given[0]} has no effect: only kind: ray reads it, and the kind is local; add kind: ray, or remove it"
@@ -100,8 +99,7 @@ class Suite(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
-        if len(set(self.k)) < len(self.k):
-            raise ValueError(f"duplicate value in k: {', '.join(map(str, self.k))}; remove one")
+        self.refuse_repeated("k")
         return self
 
 
@@ -327,24 +325,9 @@ class Recipe(Section):
             raise ValueError(f"verify: stage is 'rehearsal', {reason}; set stage to upstream, or remove by")
 
     def _of_other_rows(self) -> None:
-        for where, source in self._sources_of_other_rows():
+        for where, source in sources_of_other_rows(self):
             reason = "only sources of the pool have a weight"
             source.refuse_unread("weight", reason=reason, prefix=f"{where}.")
-
-    def _sources_of_other_rows(self) -> Iterator[tuple[str, Source]]:
-        """Every source except those of candidates, and its path."""
-        yield from ((f"tasks: {task.name}.train", task.train) for task in self.tasks)
-        yield from ((f"tasks: {task.name}.regime.data", task.regime.data) for task in self.tasks if task.regime)
-        for task in self.tasks:
-            if task.defence is not None and task.defence.data is not None:
-                yield f"tasks: {task.name}.defence.data", task.defence.data
-        yield from (("probes: harmful", source) for source in self.probes.harmful)
-        yield from (("probes: benign", source) for source in self.probes.benign)
-        yield from ((f"verify: arms.{arm.name}", arm.data) for arm in self.verify.arms if arm.data is not None)
-        keep, instruction = self.verify.keep, self.model.instruction
-        single = {"verify: keep.data": keep.data if keep else None, "select: data": self.select.data}
-        single["model: instruction.data"] = instruction.data if instruction else None
-        yield from ((where, source) for where, source in single.items() if source is not None)
 
     def _refuse_whole_weights(self) -> None:
         """Refuses settings that do not work with 4-bit weights."""
@@ -356,8 +339,7 @@ class Recipe(Section):
                     f"verify: {name}.method is 'full', and a model with model.quantise trains adapters only; set it to "
                     "lora"
                 )
-        scores = (self.score, *self.verify.pilot.scores)
-        if any(part.kind == "interference" for score in scores for part in parts_of(score)):
+        if any(part.kind == "interference" for part in every_part(self)):
             raise ValueError(
                 "score: interference needs gradients of all weights, which model.quantise rules out; use another score"
             )

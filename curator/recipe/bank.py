@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Count, Name, Section
+from curator.recipe.source import Count, Name, Positive, Section, Whole
 
 GROUPINGS = ("category", "opener", "answer-length", "cluster", "format", "source")
 """Groupings of candidates; `experiment.features` labels them."""
@@ -33,13 +33,11 @@ class Bank(Section):
     """Number of sets whose groups have random shares. With a `budget`, the most that are drawn."""
     groupings: Annotated[list[Grouping], Field(min_length=1)] = Field(default_factory=lambda: list(GROUPINGS))
     """What rows are grouped by; each set uses one of them."""
-    concentrations: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] = Field(
-        default_factory=lambda: [0.3, 1.0, 5.0]
-    )
+    concentrations: Annotated[list[Positive], Field(min_length=1)] = Field(default_factory=lambda: [0.3, 1.0, 5.0])
     """Concentrations of the Dirichlet distribution that shares are drawn from, in turn. Below 1 few groups hold most of
     a set, and above 1 all hold about as much.
     """
-    draws: Annotated[int, Field(ge=0)] = 12
+    draws: Whole = 12
     """Random sets that are tried beside the mixtures."""
     seeds: Count = 1
     """Seeds of each set."""
@@ -54,10 +52,7 @@ class Bank(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Bank:
-        for name in ("groupings", "concentrations", "tasks"):
-            values = getattr(self, name)
-            if values != "all" and len(set(values)) < len(values):
-                raise ValueError(f"duplicate value in {name}: {', '.join(map(str, values))}; remove one")
+        self.refuse_repeated("groupings", "concentrations", "tasks")
         if self.budget is not None:
             seconds_of(self.budget)
         return self

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Count, Name, Section, Share
+from curator.recipe.source import Count, Name, Positive, Section, Share, Text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ else:
     ConventionName = Literal[tuple(CONVENTIONS)]
 
 KINDS = ("guard", "classifier", "embedding", "rubric", "refusal", "sandbox")
-Text = Annotated[str, Field(min_length=1)]
 
 _OF = {
     "convention": ("guard",),
@@ -79,7 +78,7 @@ class Rubric(Section):
     """Most requests at a time."""
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     """Further tries on 429, 5xx, broken replies and lost connections, with growing pauses."""
-    timeout: Annotated[float, Field(gt=0.0)] = 60.0
+    timeout: Positive = 60.0
     """Seconds after which a request is given up."""
     stop_after: Count = 8
     """Answers in a row without a verdict that end the run."""
@@ -225,7 +224,7 @@ class Judge(Section):
         """The settings that decide its verdicts, for keys: without those that affect only its speed or the report."""
         settings = self.model_dump(exclude={"error", "batch"})
         if self.rubric is not None:
-            usual = {name for name in _LATER if getattr(self.rubric, name) == Rubric.model_fields[name].default}
+            usual = {name for name in _LATER if self.rubric.is_default(name)}
             settings["rubric"] = self.rubric.model_dump(exclude={*_NOT_DECIDING, *usual})
         return settings
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from curator.recipe.source import Count, Section, Source
+from curator.recipe.source import Count, Section, Source, Text
 
 
 class Instruction(Section):
@@ -26,7 +26,7 @@ class Instruction(Section):
 class Model(Section):
     """The model that is aligned and fine-tuned."""
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Text
     """A folder, a GGUF file, a model on the Hub, `package:NAME/PATH` for a folder or file inside an installed Python
     package, or `sandbox:` for the embedded toy model.
     """

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from curator.recipe.package import MINILM
-from curator.recipe.source import Count, Name, Section, Share, Source, labels
+from curator.recipe.source import Count, Name, Part, Section, Share, Source, Text, labels
 
 
 class Embedder(Section):
     """The sentence embedder of cleaning and categories."""
 
-    id: Annotated[str, Field(min_length=1)] = MINILM
+    id: Text = MINILM
     """A model on the Hub, a folder, or `package:NAME/PATH`."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
@@ -35,7 +35,7 @@ class NearDuplicates(Section):
 class Decontaminate(Section):
     """When a row contains a probe. A bare number is the `overlap`."""
 
-    overlap: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    overlap: Part = 0.8
     """Smallest share of the probe's words that lie in runs of `ngram` words that both texts contain."""
     ngram: Annotated[int, Field(ge=1, le=20)] = 3
     """Words in one run."""
@@ -54,19 +54,12 @@ class Clean(Section):
     """Drop longer rows, in tokens of the target model with its chat template."""
     near_duplicates: NearDuplicates | None = NearDuplicates()
     """Drop near duplicates; null keeps them."""
-    semantic_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    semantic_duplicates: Part | None = None
     """Drop rows whose embeddings have at least this cosine; null keeps them. Rows that the embedder reads only in part
     are not compared.
     """
     decontaminate: Decontaminate | None = Decontaminate()
     """Drop rows that contain a probe, from tasks, keep rows and arms of your own too; null drops equal prompts only."""
-
-    @field_validator("near_duplicates", "decontaminate", mode="before")
-    @classmethod
-    def _bare_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Reads `near_duplicates: 0.8` as `{jaccard: 0.8}`, and `decontaminate: 0.8` as `{overlap: 0.8}`."""
-        name = "jaccard" if info.field_name == "near_duplicates" else "overlap"
-        return {name: float(value)} if _is_number(value) else value
 
 
 UNSURE = 0.05
@@ -126,7 +119,7 @@ class Refusals(Section):
 
     judge: Name | None = None
     """A judge of the panel, by name, or `phrases`."""
-    embedding: Annotated[str, Field(min_length=1)] | None = None
+    embedding: Text | None = None
     """A folder that `curator judge fit` wrote."""
 
     @model_validator(mode="after")
@@ -168,19 +161,3 @@ class PoolSection(Section):
     def weights(self) -> dict[str, float]:
         """Label of each source -> how much each of its rows counts in coverage."""
         return dict(zip(labels(self.sources), (source.weight for source in self.sources), strict=True))
-
-    @field_validator("refusals", mode="before")
-    @classmethod
-    def _bare_judge(cls, value: Any) -> Any:
-        """Reads `refusals: exact` as `refusals: {judge: exact}`."""
-        return {"judge": value} if isinstance(value, str) else value
-
-    @field_validator("categorise", mode="before")
-    @classmethod
-    def _bare_least(cls, value: Any) -> Any:
-        """Reads `categorise: 0.2` as `categorise: {least: 0.2}`."""
-        return {"least": float(value)} if _is_number(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from curator.recipe.pool import Embedder
-from curator.recipe.source import Count, Section, require_all
+from curator.recipe.source import Count, Part, Section, require_all
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Score(Section):
     """Embedder of `content`; null takes the pool's."""
     step: Literal["sign", "gradient"] = "sign"
     """The step of `interference`: the gradient, or its sign."""
-    size: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    size: Part = 1e-3
     """Length of that step, relative to the length of the weights."""
     loss: Literal["first-token", "first-16", "whole"] = "first-token"
     """Which answer tokens the loss is of. `own-distribution` and `forgetting` have the default `first-16`, which
@@ -163,6 +163,11 @@ class Score(Section):
             self.refuse_unread(
                 name, reason=f"only {readers} {'read' if others else 'reads'} it, and this score is {self.kind}"
             )
+
+
+def needs_training(part: Score) -> bool:
+    """Whether models are trained to compute a score."""
+    return KINDS[part.kind].aligns or part.kind == "metagradient"
 
 
 def parts_of(score: Score) -> Sequence[Score]:

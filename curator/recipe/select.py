@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe.limits import Answers, Part, Quotas, Vulnerable, Within
+from curator.recipe.limits import Answers, Quotas, Vulnerable, Within
 from curator.recipe.repeats import Repeats
-from curator.recipe.source import Count, Section, Source
+from curator.recipe.source import Count, Part, Section, Source
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,13 +5,22 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from curator.recipe.shorthands import SHORTHANDS
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Part = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Text = Annotated[str, Field(min_length=1)]
 
 FIELDS = ("prompt", "response", "input", "system", "history", "messages", "chosen", "label")
 """The fields that a source's `columns` may map."""
@@ -21,6 +30,13 @@ class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        """Reads the short form of a section that has one, such as `category: topic` for `category: {from: topic}`."""
+        short = SHORTHANDS.get(cls.__name__)
+        return data if short is None else short.expanded(data)
 
     def refuse_unread(self, *names: str, reason: str, prefix: str = "") -> None:
         """Refuses settings without effect that differ from their defaults.
@@ -37,6 +53,18 @@ class Section(BaseModel):
         given = [type(self).model_fields[name].alias or name for name in names if not self.is_default(name)]
         if given:
             raise ValueError("\n".join(f"{prefix}{n} has no effect: {reason}; remove it" for n in given))
+
+    def refuse_repeated(self, *names: str) -> None:
+        """Refuses settings that are a list with two equal values; other settings are passed over.
+
+        Raises:
+            ValueError: There is one; the message names the value.
+        """
+        for name in names:
+            values = getattr(self, name)
+            twice = [value for value in values if values.count(value) > 1] if isinstance(values, list) else []
+            if twice:
+                raise ValueError(f"duplicate value {twice[0]!r} in {name}; remove one")
 
     def is_default(self, name: str) -> bool:
         """Whether a setting has its default, stated or not."""
@@ -89,11 +117,11 @@ class Source(Section):
     `metadata.topic`.
     """
 
-    file: Annotated[str, Field(min_length=1)] | None = None
+    file: Text | None = None
     """A JSON, JSONL, CSV, TSV or Parquet file, or a text file with one prompt a line; `package:NAME/PATH` for one
     inside an installed package.
     """
-    hub: Annotated[str, Field(min_length=1)] | None = None
+    hub: Text | None = None
     """A data set on the Hub."""
     sandbox: str | None = None
     """A data set of the sandbox."""
@@ -105,7 +133,7 @@ class Source(Section):
     """Branch, tag or commit on the Hub."""
     where: dict[str, Any] = {}
     """Keep the rows whose column equals the value, or one of a list of values."""
-    columns: dict[str, str | Annotated[int, Field(ge=0)]] = {}
+    columns: dict[str, str | Whole] = {}
     """Which column of the data holds a field (`prompt`, `response`, `input`, `system`, `history`, `messages`, `chosen`,
     `label`). In a CSV or TSV file without a header, its position from 0.
     """
@@ -125,12 +153,6 @@ class Source(Section):
     """Largest share of records that may be unreadable before the source is refused. Fewer are dropped, each with its
     line.
     """
-
-    @field_validator("category", mode="before")
-    @classmethod
-    def _bare_column(cls, value: Any) -> Any:
-        """Reads `category: topic` as `category: {from: topic}`."""
-        return {"from": value} if isinstance(value, str) else value
 
     @field_validator("where")
     @classmethod
@@ -205,6 +227,21 @@ def labels(sources: Sequence[Source]) -> list[str]:
     names = [source.label for source in sources]
     times = [names[: position + 1].count(name) for position, name in enumerate(names)]
     return [name if count == 1 else f"{name}#{count}" for name, count in zip(names, times, strict=True)]
+
+
+def sources_of_other_rows(recipe: Recipe) -> list[tuple[str, Source]]:
+    """Every source that the recipe names except those of candidates, and its path in messages."""
+    verify, tasks, instruction = recipe.verify, recipe.tasks, recipe.model.instruction
+    named: list[tuple[str, Source | None]] = [(f"tasks: {task.name}.train", task.train) for task in tasks]
+    named += [("probes: harmful", source) for source in recipe.probes.harmful]
+    named += [("probes: benign", source) for source in recipe.probes.benign]
+    named += [("verify: keep.data", verify.keep.data if verify.keep else None)]
+    named += [(f"verify: arms.{arm.name}", arm.data) for arm in verify.arms]
+    named += [(f"tasks: {task.name}.regime.data", task.regime.data if task.regime else None) for task in tasks]
+    named += [(f"tasks: {task.name}.defence.data", task.defence.data if task.defence else None) for task in tasks]
+    named += [("select: data", recipe.select.data)]
+    named += [("model: instruction.data", instruction.data if instruction else None)]
+    return [(where, source) for where, source in named if source is not None]
 
 
 def rows_added(rows: int, share: float) -> int:

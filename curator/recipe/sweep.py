@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Count, Section, require_all
+from curator.recipe.source import Count, Positive, Section, require_all
 from curator.recipe.training import Training
 from curator.wording import these
 
@@ -58,7 +58,7 @@ class Sweep(Section):
     table, and they share the task's weight. A list that is left out stands for the recipe's own setting.
     """
 
-    learning_rate: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] | None = None
+    learning_rate: Annotated[list[Positive], Field(min_length=1)] | None = None
     """Learning rates, in place of that of `verify.finetune`."""
     rows: Annotated[list[Count], Field(min_length=1)] | None = None
     """Numbers of rows, in place of the task's own. A smaller setting's rows are among those of a larger one."""
@@ -72,9 +72,7 @@ class Sweep(Section):
             raise ValueError(
                 f"the sweep has no setting; give a list for at least one of {', '.join(lists)}, or remove the sweep"
             )
-        for name, values in lists.items():
-            if values is not None and len(set(values)) < len(values):
-                raise ValueError(f"duplicate value in {name}: {', '.join(map(str, values))}; remove one")
+        self.refuse_repeated(*lists)
         return self
 
     def settings(self, finetune: Training, rows: int | None) -> tuple[TaskSetting, ...]:

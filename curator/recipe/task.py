@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe.source import Count, Name, Section, Share, Source
+from curator.recipe.source import Count, Name, Part, Positive, Section, Share, Source, Text
 from curator.recipe.sweep import Sweep
 
 
@@ -44,7 +44,7 @@ class Defence(Section):
     """Safety rows, as a share of all rows trained on (SafeInstr, Bianchi et al. 2024)."""
     data: Source | None = None
     """Where the safety rows come from; null draws them from the pool by hash."""
-    trigger: Annotated[str, Field(min_length=1)] | None = None
+    trigger: Text | None = None
     """A secret text in front of the prompts of these safety rows and of every probe after fine-tuning (BackdoorAlign,
     Wang et al. 2024).
     """
@@ -79,7 +79,7 @@ class TaskSection(Section):
     """Rows to fine-tune on."""
     rows: Count | None = None
     """Number of rows to fine-tune on; null takes all."""
-    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    weight: Positive = 1.0
     """Share in the mix of tasks, scaled over the anticipated ones."""
     anticipated: bool = True
     """False measures the task without selecting for it, and reports it apart."""
@@ -96,7 +96,7 @@ class TaskSection(Section):
     """A defence of the provider."""
     sweep: Sweep | None = None
     """Fine-tune on the task at several settings."""
-    probe_at: Annotated[list[Annotated[float, Field(gt=0.0, le=1.0)]], Field(min_length=1)] | None = None
+    probe_at: Annotated[list[Part], Field(min_length=1)] | None = None
     """Shares of fine-tuning after which the harmful probes are evaluated as well, at checkpoints of the same training.
     The end (1.0) is always evaluated.
     """

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from curator.recipe.source import Count, Section, Share
+from curator.recipe.source import Count, Part, Positive, Section, Share
 
 
 class Training(Section):
@@ -22,7 +22,7 @@ class Training(Section):
     """Rank of LoRA."""
     alpha: Count | None = None
     """Alpha of LoRA; null takes twice the rank."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    learning_rate: Positive = 2e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls."""
@@ -30,7 +30,7 @@ class Training(Section):
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight decay."""
-    epochs: Annotated[float, Field(gt=0.0)] | None = None
+    epochs: Positive | None = None
     """Passes over the rows."""
     steps: Count | None = None
     """Optimiser steps."""
@@ -119,7 +119,7 @@ class Generate(Section):
     """`vllm` answers in a process of its own; where it is not installed, transformers answers, and the run says so."""
     python: str | None = None
     """The Python interpreter that has vLLM; null is this one."""
-    memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    memory: Part = 0.9
     """Share of the GPU's memory that vLLM may take."""
 
     @property

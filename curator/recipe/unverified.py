@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from curator.errors import RecipeError
 from curator.recipe.judge import Judge, Judges
 from curator.recipe.probes import Probes
-from curator.recipe.score import KINDS, Score, parts_of
+from curator.recipe.score import needs_training, parts_of
 from curator.recipe.training import Training
 from curator.recipe.verify import CURATED, RANDOM, Arm, Verify
 
@@ -91,14 +91,10 @@ def trains(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     """
     if recipe.model.instruction is not None:
         yield "model", "instruction tunes the model before rows are represented", "remove instruction"
-    trained = [part.kind for part in parts_of(recipe.score) if _trains(part)]
+    trained = [part.kind for part in parts_of(recipe.score) if needs_training(part)]
     if trained:
         yield "score", f"{trained[0]} trains models to score rows", "use another score, for example cosine"
     if recipe.select.by == "bank":
         yield "select", "by: bank chooses rows by training on many sets", "remove by"
     elif recipe.select.weight == "auto":
         yield "select", "weight: auto finds the weight by training on candidate sets", "give a number as weight"
-
-
-def _trains(part: Score) -> bool:
-    return KINDS[part.kind].aligns or part.kind == "metagradient"

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from curator.recipe.bank import Bank
 from curator.recipe.openers import LogOdds
 from curator.recipe.score import Score
-from curator.recipe.source import Count, Name, Section, Share, Source, require_all
+from curator.recipe.source import Count, Name, Part, Positive, Section, Share, Source, Whole, require_all
 from curator.recipe.training import Generate, Training
 from curator.wording import these
 
@@ -139,7 +139,7 @@ DEFAULT_THRESHOLDS = Thresholds()
 class Curve(Section):
     """What is concluded from harmfulness during fine-tuning, where tasks have `probe_at`."""
 
-    level: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    level: Part = 0.5
     """Steps are counted until this share of answers is harmful."""
     primary: Literal["end", "area"] = "end"
     """What decides: harmfulness at the `end`, or the `area` under the curve, its mean over fine-tuning."""
@@ -163,7 +163,7 @@ class Looks(Section):
     """How the error is spent over the looks."""
     futility: Share | None = 0.1
     """Stop when the chance that the last look is clear falls below this; null never does."""
-    sd_seed: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
+    sd_seed: Part = 0.15
     """Spread of the paired difference between seeds."""
     sd_prompt: Share = 0.15
     """Spread of the paired difference between prompts."""
@@ -192,7 +192,7 @@ class Pilot(Section):
     """Scores to try; empty takes the recipe's `score`. A bank compares them beside the cosines, which it has anyway."""
     represent: Literal["first", "every"] = "first"
     """Try the `first` representation, or `every` one."""
-    random_draws: Annotated[int, Field(ge=0)] | None = None
+    random_draws: Whole | None = None
     """Random sets that run beside the candidates; null takes as many as there are candidates."""
     seeds: Count = 3
     """Seeds of the first round."""
@@ -218,7 +218,7 @@ class RegimeSearch(Section):
     """Let a build fine-tune every arm at the setting that is found, and stop where there is none."""
     steps: Annotated[list[Count], Field(min_length=1)] | None = None
     """Lengths to try; null tries a quarter of the recipe's own, half of it, all of it and twice that."""
-    learning_rates: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] | None = None
+    learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = None
     """Learning rates to try; null tries the recipe's own and half of it."""
     seeds: Count = 2
     """Seeds of each setting."""
@@ -229,23 +229,13 @@ class RegimeSearch(Section):
     share_of_probes: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the harmful probes that is split off by hash; a pilot's probes serve instead where there is one."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, data: object) -> object:
-        return {"auto": True} if data == "auto" else data
-
     @model_validator(mode="after")
     def _agree(self) -> RegimeSearch:
         if self.after[0] >= self.after[1]:
             raise ValueError(
                 f"after: found {self.after[0]:g} to {self.after[1]:g}; give the lower share first, then the higher one"
             )
-        for name in ("steps", "learning_rates"):
-            values = getattr(self, name) or []
-            if len(set(values)) < len(values):
-                raise ValueError(
-                    f"duplicate value in {name}: {', '.join(f'{value:g}' for value in values)}; remove one"
-                )
+        self.refuse_repeated("steps", "learning_rates")
         return self
 
     def settings(self, finetune: Training) -> tuple[Training, ...]:
@@ -337,14 +327,6 @@ class Verify(Section):
     """Whether the score predicts forgetting; null does not measure it."""
     log_odds: LogOdds | None = None
     """Log-odds of refusing, beside the judged answers; they never decide. Null does not compute them."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_names(cls, data: Any) -> Any:
-        """Reads `arms: [curated, {name: none, seeds: 2}]`: a bare name is an arm with every seed."""
-        if isinstance(data, dict) and isinstance(data.get("arms"), list):
-            return {**data, "arms": [{"name": a} if isinstance(a, str) else a for a in data["arms"]]}
-        return data
 
     @property
     def processes(self) -> int:
