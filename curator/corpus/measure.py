@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from curator.conclusions.part import BeforeAfter
 from curator.corpus.model import Measured, Retained
 from curator.corpus.request import Request, own_probes
 from curator.judge.stage import deciding_verdicts
@@ -16,7 +17,6 @@ from curator.recipe.select import unchosen
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.report.model import read_report
-from curator.report.part import BeforeAfter
 from curator.run import Progress, Run
 from curator.run.folder import write_text
 from curator.run.readers import report_file

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from curator.report.part import Absent, AtLeastZero, BeforeAfter, Count, Many, Number, Part, Share, Values
-from curator.report.part import Outcome as DecisionOutcome
+from curator.conclusions.part import Absent, AtLeastZero, BeforeAfter, Count, Many, Number, Part, Share, Values
+from curator.conclusions.part import Outcome as DecisionOutcome
 
 VERSION: Literal[1] = 1
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from curator import wording
+from curator.conclusions.part import Absent, CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
 from curator.report import drawing
 from curator.report.cells import Cell, Row, Table, cell, number, share, table
-from curator.report.part import Absent, CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
 
 if TYPE_CHECKING:
     from markupsafe import Markup

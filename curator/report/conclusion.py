@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from curator.report.part import (
+from curator.conclusions.part import (
     Absent,
     BeforeAfter,
     Comparison,

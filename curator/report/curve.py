@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from curator.report.part import Comparison, Count, Many, Part, Rate, Share
+from curator.conclusions.part import Comparison, Count, Many, Part, Rate, Share
 
 if TYPE_CHECKING:
     from curator import conclusions

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from curator.conclusions.part import MIX, Absent, Many, Part, unreadable
 from curator.report.bank import Bank
 from curator.report.composition import Composition
 from curator.report.conclusion import (
@@ -44,7 +45,6 @@ from curator.report.material import (
     Training,
 )
 from curator.report.openers import LogOdds
-from curator.report.part import MIX, Absent, Many, Part, unreadable
 from curator.report.pilot import Pilot
 from curator.run.folder import read_json
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curator.report.part import Absent, Count, Many, Number, Part, ShareOrNull
+from curator.conclusions.part import Absent, Count, Many, Number, Part, ShareOrNull
 from curator.wording import percent, these
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import special
 
+from curator.conclusions.part import Comparison, Number, Part, Values
 from curator.decision.comparisons import anticipated, compare, differences
 from curator.decision.statistics import crossed
 from curator.errors import RunError
@@ -17,7 +18,6 @@ from curator.judge.stage import deciding_verdicts
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import RANDOM, Looks
 from curator.report.compare import judge_of, listed, report_of
-from curator.report.part import Comparison, Number, Part, Values
 from curator.run import Run
 from curator.wording import confidence, percent, points, probability, reach, these
 

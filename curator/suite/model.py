@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from curator.report.part import (
+from curator.conclusions.part import (
     AtLeastZero,
     BeforeAfter,
     Comparison,

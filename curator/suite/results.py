@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.conclusions.part import MIX, BeforeAfter
 from curator.recipe import Recipe
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, HIGH_MATCHED, LOW_MATCHED, Thresholds
 from curator.report.model import read_report
-from curator.report.part import MIX, BeforeAfter
 from curator.run import STAGES, Run
 from curator.run.readers import report_file
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings

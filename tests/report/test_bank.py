@@ -9,6 +9,7 @@ from html import unescape
 import polars as pl
 import pytest
 
+from curator.conclusions.part import plain
 from curator.decision.bank import read
 from curator.publish.record import WITHHELD, publishable
 from curator.report.bank import LARGEST, STRONGEST, Bank, Reliability, bank_of, bank_plot, bank_tables
@@ -16,7 +17,6 @@ from curator.report.figures import Figures
 from curator.report.html import webpage
 from curator.report.markdown import evidence, markdown
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.report.pictures import pictures
 from curator.run import Run
 from curator.run.files import save_frame

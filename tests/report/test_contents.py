@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curator.conclusions.part import plain
 from curator.decision.findings import conclude
 from curator.report.facts import overlap
 from curator.report.figures import Figures
@@ -13,7 +14,6 @@ from curator.report.html import webpage
 from curator.report.markdown import markdown
 from curator.report.material import Dropped, Timing, TrainingTime
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.report.pilot import Pilot
 from tests.report.invented import EXACT, invent, verdicts_of
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import pytest
 from markdown_it import MarkdownIt
 
+from curator.conclusions.part import plain
 from curator.report.markdown import evidence, markdown, summary
 from curator.report.material import Stability, Timing
-from curator.report.part import plain
 from curator.selection.explain import stability
 from curator.wording import percent, points, probability, rate
 from tests.report.invented import EXACT, changed, invent
