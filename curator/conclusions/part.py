@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.json_schema import SkipJsonSchema
@@ -62,6 +62,11 @@ class Part(BaseModel):
         from_attributes=True,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def filled(cls, **values: object) -> Self:
+        """The part with null for every key that is not given, which then is written too."""
+        return cls.model_validate({**dict.fromkeys(cls.model_fields), **values})
 
 
 def plain(part: Part) -> Values:

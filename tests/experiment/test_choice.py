@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curator.conclusions.bank import GroupShare, Mixture
 from curator.decision.bank import read
-from curator.decision.mixtures import Mixture
 from curator.errors import RunError
 from curator.experiment import bank as experiment_bank
 from curator.experiment import choice, grid, pilot
@@ -179,12 +179,15 @@ def test_more_of_what_a_set_covers_is_the_best_set_by_that_objective(world):
 
 
 def test_a_usable_mixture_is_filled_with_its_shares_and_the_surest_comes_first(world):
-    best = {"long": 0.0, "medium": 0.2, "short": 0.8}
-    mixtures = (
-        Mixture("opener", 4, 30, rho=0.9, usable=False),
-        Mixture("answer-length", 3, 30, rho=0.4, usable=True, best=best),
-        Mixture("opener", 4, 30, rho=0.6, usable=True, best={"i will not": 1.0}),
-    )
+    def found(rho, **best):
+        shares = tuple(GroupShare(group=name, share=share, pool=0.2) for name, share in best.items())
+        return Mixture.filled(groups=4, subsets=30, rho=rho, usable=bool(best), best=shares)
+
+    mixtures = {
+        "category": found(0.9),
+        "answer-length": found(0.4, short=0.8, medium=0.2, long=0.0),
+        "opener": found(0.6, **{"i will not": 1.0}),
+    }
     first, second = offered(world, replace(world[-1], mixtures=mixtures))[1]
     groups = {row["id"]: row for row in world[1].groups.iter_rows(named=True)}
     assert {groups[row]["opener"] for row in first.ids} == {"i will not"}
