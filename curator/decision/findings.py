@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import polars as pl
 
@@ -44,7 +45,7 @@ class Breakdown:
 
     category: str
     prompts: int
-    arms: Mapping[str, Mapping[str, Rate]]
+    arms: Mapping[str, Mapping[Literal["before", "after"], Rate]]
     comparison: Comparison
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import polars as pl
 
 from curator import conclusions
+from curator.conclusions.log_odds import LogOdds
 from curator.conclusions.part import Comparison, Part
 from curator.judge.people import agreement, outcome_counts
 from curator.recipe.judge import Judges
@@ -31,7 +32,6 @@ from curator.report.facts import (
     training_times,
 )
 from curator.report.model import VERSION, Report
-from curator.report.openers import LogOdds
 from curator.report.pilot import Pilot
 from curator.run.files import finite, plain
 from curator.selection.composition import POOL, remarks

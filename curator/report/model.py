@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from curator.conclusions.log_odds import LogOdds
 from curator.conclusions.part import MIX, Absent, Many, Part, unreadable
 from curator.report.bank import Bank
 from curator.report.composition import Composition
@@ -44,7 +45,6 @@ from curator.report.material import (
     Timing,
     Training,
 )
-from curator.report.openers import LogOdds
 from curator.report.pilot import Pilot
 from curator.run.folder import read_json
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from curator.conclusions.log_odds import LogOdds, Opener
 from curator.conclusions.part import plain
 from curator.decision.log_odds import summarise
 from curator.publish.record import WITHHELD, publishable
@@ -14,7 +15,6 @@ from curator.report.html import webpage
 from curator.report.log_odds import log_odds_plot, log_odds_tables
 from curator.report.markdown import markdown
 from curator.report.model import Report
-from curator.report.openers import LogOdds, Opener
 from curator.report.plots import styles_of
 from tests.decision.test_log_odds import invented
 from tests.report.invented import invent
