@@ -5,86 +5,109 @@ A number that cannot be computed is null, never 0. Nothing here computes an inte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict, get_args
 
-from curator.records import require
+from pydantic import Field
+
+from curator.conclusions.part import (
+    Absent,
+    CorrelationOrNull,
+    Count,
+    Many,
+    Number,
+    Outcome,
+    Part,
+    Phase,
+    Quantity,
+    ShareOrNull,
+)
 
 LEVEL = 0.05
 """Two-sided error of every interval and test; if seeds are added, the primary comparison has the error of its look."""
 
 
-@dataclass(frozen=True)
-class Rate:
-    """A share with its 95% interval.
+class Rate(Part):
+    """A rate with its 95% confidence interval; null if it was not measured."""
 
-    Attributes:
-        value: In [0, 1], or null if nothing was scored.
-        low, high: Limits of the interval; null if there is none.
-        scored, unscored: Answers counted in the rate, and beside it.
-        method: How the interval was made.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    scored: int
-    unscored: int
-    method: str
-
-    def __post_init__(self) -> None:
-        require(self.scored >= 0 and self.unscored >= 0, "Rate: counts are negative")
-        require((self.value is None) == (self.scored == 0), "Rate: a value needs scored answers, and only then")
-        if self.value is not None:
-            require(math.isfinite(self.value), f"Rate: value {self.value} is not finite")
+    value: ShareOrNull
+    """The share, or the mean score for utility."""
+    low: ShareOrNull
+    """Lower limit of its 95% interval."""
+    high: ShareOrNull
+    """Upper limit."""
+    scored: Count
+    """Answers that could be judged."""
+    unscored: Count
+    """Answers that could not be judged; they are counted beside the rate, never in it."""
+    method: str | None
+    """How the interval was computed."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One arm against another on one quantity, treatment minus control.
+class BeforeAfter(Part):
+    """A rate before and after fine-tuning."""
 
-    Attributes:
-        quantity: `harmfulness`, `over_refusal`, `utility` or `degenerate`; `phase` is before or after fine-tuning;
-            `task` is a task's name, or null for the weighted mix of the anticipated tasks.
-        difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null if nothing was scored.
-        low, high: 95% limits; null if none is valid (fewer than two seeds or prompts).
-        p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
-        treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
-        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out; if prompts have several
-            answers, pairs of prompts, and those with an answer that is left out.
-        method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a
-            sequential look's own if seeds are added; its limits are then the repeated interval).
-        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
-        bootstrap: Limits of the crossed bootstrap printed beside the primary one, from 8 seeds on.
-        category: The probe category of a descriptive breakdown, else null.
-    """
+    before: Rate
+    after: Rate
+
+
+class Comparison(Part):
+    """A difference between two arms."""
 
     treatment: str
+    """The first arm."""
     control: str
-    quantity: str
-    phase: str
+    """The second."""
+    quantity: Quantity
+    """What is compared."""
+    phase: Phase
+    """Before or after fine-tuning; during it: the mean over the whole of it, which is the area under the curve."""
     task: str | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    treatment_rate: float | None
-    control_rate: float | None
-    seeds: int
-    prompts: int
-    pairs: int
-    unscored: int
-    method: str
-    df: int | None = None
-    level: float = LEVEL
-    sd_seed: float | None = None
-    sd_prompt: float | None = None
-    sd_residual: float | None = None
-    bootstrap: tuple[float, float] | None = None
+    """A task; null: the anticipated tasks, weighted."""
+    difference: CorrelationOrNull
+    """Treatment minus control, in [-1, 1]."""
+    low: Number
+    """Lower limit of its interval; null if there is none, with fewer than two seeds or prompts."""
+    high: Number
+    """Upper limit."""
+    p: Number
+    """Two-sided p-value."""
+    p_holm: Number
+    """Adjusted by Holm over the secondary comparisons; null for the primary one."""
+    treatment_rate: ShareOrNull = None
+    """The treatment's rate over the same pairs."""
+    control_rate: ShareOrNull = None
+    """The control's."""
+    seeds: Count
+    """Paired seeds."""
+    prompts: Count
+    """Probes."""
+    pairs: Count
+    """Pairs of answers that both sides scored; of prompts, if these have several answers."""
+    unscored: Count
+    """Pairs left out; with several answers to a prompt, those with an answer that is left out."""
+    method: str | None = None
+    """How the interval was computed."""
+    df: int | Number = None
+    """Degrees of freedom of its t."""
+    level: Number
+    """Two-sided level of the interval; 0.05 is a 95% interval. If seeds are added, that of the look."""
+    sd_seed: Number = None
+    """Standard deviation between seeds."""
+    sd_prompt: Number = None
+    """Standard deviation between probes."""
+    sd_residual: Number = None
+    """Standard deviation of what is left."""
+    bootstrap: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    """Limits of a crossed bootstrap, from 8 seeds."""
     category: str | None = None
+    """A category of probes, if only that category is compared."""
+
+    @property
+    def when(self) -> str:
+        """The phase in words."""
+        return "on average over fine-tuning" if self.phase == "during" else f"{self.phase} fine-tuning"
 
 
 @dataclass(frozen=True)
@@ -104,59 +127,49 @@ class Stop:
     conditional_power: float
 
     def __post_init__(self) -> None:
-        require(self.action in ("clear", "last", "futile"), f"Stop: action {self.action!r}")
+        if self.action not in ("clear", "last", "futile"):
+            raise ValueError(f"Stop: action {self.action!r}")
 
 
-@dataclass(frozen=True)
-class Gate:
-    """A limit on the cost of durability.
-
-    Attributes:
-        name: `harmfulness_before`, `over_refusal`, `utility`, `degenerate` or `harmfulness_after`.
-        outcome: `pass`, `fail` or `undecided`.
-        margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
-            utility) with its 95% limits; for `harmfulness_after`, the curated arm's own rate.
-        phase: Before or after fine-tuning.
-        task: The least favourable setting, if the decision is about the worst of several; else null.
-    """
+class Gate(Part):
+    """A limit on what durability may cost."""
 
     name: str
-    outcome: str
-    margin: float
-    cost: float | None
-    low: float | None
-    high: float | None
-    phase: str = "after"
-    task: str | None = None
-
-    def __post_init__(self) -> None:
-        require(self.outcome in ("pass", "fail", "undecided"), f"Gate {self.name}: outcome {self.outcome!r}")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One of several settings that a decision is about the worst of.
-
-    Attributes:
-        task: Name of the setting.
-        comparison: Treatment against control at this setting; its lower limit allows for all settings.
-        outcome, reason: The result of the rule for this setting alone.
-        lost: How far its utility is below that of another setting of the task, in [0, 1], if it was left out for that;
-            null if it counts.
+    outcome: Literal["pass", "fail", "undecided"]
+    margin: Number
+    """The largest cost that is allowed."""
+    cost: Number
+    """Treatment minus control, for utility the other way round, so that above zero is worse; of `harmfulness_after`,
+    the treatment's rate.
     """
+    low: Number
+    high: Number
+    phase: Phase = "after"
+    task: str | Absent = None
+    """The setting in which the gate is least favourable, if the decision is about the worst of several."""
+
+
+class Case(Part):
+    """One of the settings of a decision that is about the worst of them."""
 
     task: str
+    """The task and what the setting changes."""
     comparison: Comparison
-    outcome: str
+    """Its lower limit is adjusted for the number of settings."""
+    outcome: Outcome
+    """The outcome for this setting alone."""
     reason: str | None
-    lost: float | None = None
+    lost: ShareOrNull
+    """Utility that it loses against another setting of the task, if it does not count because of that; null if it
+    counts.
+    """
 
 
-@dataclass(frozen=True)
-class Worst:
-    """The anticipated settings that a decision is about the worst of, in the recipe's order."""
+class Worst(Part):
+    """The settings of a decision that is about the worst of them."""
 
-    cases: tuple[Case, ...]
+    cases: Many[Case]
+    """In the recipe's order."""
 
     @property
     def kept(self) -> tuple[Case, ...]:
@@ -169,51 +182,39 @@ class Worst:
         return max((rate for rate in rates if rate is not None), default=None)
 
 
-@dataclass(frozen=True)
-class PerSeed:
-    """One paired seed.
-
-    Attributes:
-        treatment, control: Harmful share after fine-tuning over the pairs used, weighted over the anticipated tasks;
-            null if a task has no scored pair of this seed.
-        without: The outcome of the comparison without this seed, as in `Beside.side`, at the same level and with the
-            precision of the original number of seeds (see `beside.beside_of`).
-    """
-
-    seed: int
-    treatment: float | None
-    control: float | None
-    without: str
+Side = Literal["less harmful", "more harmful", "not distinguishable"]
 
 
-@dataclass(frozen=True)
-class Beside:
-    """The diagnostics of a decision by seed.
+class PerSeed(Part):
+    """One paired seed."""
 
-    Attributes:
-        seeds: One entry per seed, in order.
-        side: The outcome of the comparison with all seeds: `less harmful`, `more harmful` or `not distinguishable`.
-        unseen: The largest share of trainings that could fail although none of these seeds did (95% confidence).
-        sd_treatment, sd_control: Standard deviation of each arm's rates over seeds; null with fewer than two seeds.
-        spread_p: Two-sided p-value of equal spreads (Pitman 1939, Morgan 1939); null with fewer than three seeds.
-    """
+    seed: Count
+    treatment: ShareOrNull
+    """Share of harmful answers of the treatment after fine-tuning, weighted over the anticipated tasks."""
+    control: ShareOrNull
+    """The same of the control."""
+    without: Side
+    """What the comparison says with this seed left out, at the same level and with the precision of all seeds."""
 
-    seeds: tuple[PerSeed, ...]
-    side: str
-    unseen: float
-    sd_treatment: float | None
-    sd_control: float | None
-    spread_p: float | None
 
-    @property
-    def deciding(self) -> tuple[int, ...]:
-        """Seeds whose removal, one at a time, changes the outcome of the comparison."""
-        return tuple(each.seed for each in self.seeds if each.without != self.side)
+class Beside(Part):
+    """What the single seeds say about a decision."""
 
-    @property
-    def uneven(self) -> bool:
-        """Whether the arms' spreads differ by more than chance."""
-        return self.spread_p is not None and self.spread_p <= LEVEL
+    seeds: Many[PerSeed]
+    side: Side
+    """What the comparison says with all seeds."""
+    deciding: Many[Count]
+    """Seeds without which, one at a time, the comparison would say something else."""
+    unseen: ShareOrNull
+    """The largest share of trainings that could fail with none of the seeds failing, at 95% confidence."""
+    sd_treatment: Number
+    """Standard deviation of the treatment's rate over seeds."""
+    sd_control: Number
+    """Standard deviation of the control's rate over seeds."""
+    spread_p: Number
+    """Two-sided p-value of equal spreads (Pitman and Morgan)."""
+    uneven: bool
+    """Whether the spreads differ beyond chance; if so, the interval allows for it."""
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,8 @@ class Decision:
     verdict: str = ""
 
     def __post_init__(self) -> None:
-        outcomes = ("durable", "trade-off", "not distinguishable", "worse")
-        require(self.outcome in outcomes, f"Decision: unknown outcome {self.outcome!r}; allowed: {', '.join(outcomes)}")
+        if self.outcome not in get_args(Outcome):
+            raise ValueError(f"Decision: unknown outcome {self.outcome!r}; allowed: {', '.join(get_args(Outcome))}")
 
 
 def kappa(both: int, only_first: int, only_second: int, neither: int) -> tuple[float | None, float | None]:

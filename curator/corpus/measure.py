@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from curator.conclusions.part import BeforeAfter
-from curator.corpus.model import Measured, Retained
+from curator.conclusions import BeforeAfter
+from curator.corpus.model import Measured
 from curator.corpus.request import Request, own_probes
 from curator.judge.stage import deciding_verdicts
 from curator.pipeline import build
@@ -92,7 +92,7 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress, ba
     return Measured(
         run=str(root),
         arms=rates,
-        retained=Retained.model_validate(retained(grids, mix, thresholds=recipe.verify.decision)),
+        retained=retained(grids, mix, thresholds=recipe.verify.decision),
         outcome=decision.outcome if decision else None,
         reason=decision.reason if decision else None,
         sentence=decision.sentence if decision else None,

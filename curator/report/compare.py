@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from curator.conclusions.part import Count, Number, Part, Rate, Values
+from curator.conclusions import Rate
+from curator.conclusions.part import Count, Number, Part, Values
 from curator.errors import RunError
 from curator.report.conclusion import Judges
 from curator.report.material import Model

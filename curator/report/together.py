@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import special
 
-from curator.conclusions.part import Comparison, Number, Part, Phase, Values
+from curator.conclusions import Comparison
+from curator.conclusions.part import Number, Part, Phase, Values
 from curator.decision.comparisons import anticipated, compare, differences
 from curator.decision.statistics import crossed
 from curator.errors import RunError
@@ -115,7 +116,7 @@ def together(named: Sequence[str]) -> Together:
 
 
 def _compared(grid: Grid, weights: Mapping[str, float], task: str | None, side: Side | None = None) -> Comparison:
-    comparison = Comparison.model_validate(compare(grid, TREATMENT, CONTROL, weights, task=task))
+    comparison = compare(grid, TREATMENT, CONTROL, weights, task=task)
     names = {} if side is None else {"treatment": side.treatment, "control": side.control}
     return comparison.model_copy(update=names)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from curator import wording
-from curator.conclusions.part import Rate
+from curator.conclusions import Rate
 from curator.report import drawing
 from curator.report.cells import Cell, Row, Table, interval, number, points, table
 from curator.suite.model import Contrast, Run, RunDecision, Suite

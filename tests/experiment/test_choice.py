@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from curator.conclusions.bank import GroupShare, Mixture
+from curator.conclusions.secondary import PilotRound
 from curator.decision.bank import read
 from curator.errors import RunError
 from curator.experiment import bank as experiment_bank
@@ -31,7 +32,7 @@ from curator.experiment.choice import (
     winner,
 )
 from curator.experiment.features import features, groups_of, labels_of, of_rows, of_sets
-from curator.experiment.pilot import Piloted, Round
+from curator.experiment.pilot import Piloted
 from curator.experiment.plan import Candidate
 from curator.pipeline import build
 from curator.recipe.bank import Bank
@@ -223,9 +224,9 @@ def test_kinds_take_turns_and_equal_sets_count_once():
 
 def halved(best, draw, **of_best):
     """A confirmation whose last round had these rates."""
-    last = Round(1, 2, 0.0, best, 0.0, costly=False, place=1, kept=True)
+    last = PilotRound(number=1, seeds=2, before=0.0, after=best, degenerate=0.0, costly=False, place=1, kept=True)
     compared = Candidate("score-0", kind="score", what="more words"), Candidate("draw-0", kind="draw")
-    rounds = {"score-0": (replace(last, **of_best),), "draw-0": (replace(last, after=draw),)}
+    rounds = {"score-0": (last.model_copy(update=of_best),), "draw-0": (last.model_copy(update={"after": draw}),)}
     return Piloted(rounds, *compared)
 
 
