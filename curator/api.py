@@ -155,7 +155,7 @@ class Result:
         """
         import polars as pl
 
-        from curator.report.conclusion import Beside
+        from curator.conclusions import Beside
 
         require(self.root, "report")
         drawn, decision = read_json(figures_file(self.root)), self.decision

@@ -11,7 +11,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import polars as pl
@@ -95,8 +95,8 @@ VERDICT_SCHEMA: dict[str, Any] = {
 OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
 PREFILLED = "prefilled"  # answers to harmful probes behind a prefilled opening
 KINDS = ("harmful", "benign", "utility", PREFILLED)
-PHASES = ("before", "after")
-DURING = "during"  # phase of answers at a checkpoint, between the two
+PHASES: tuple[Literal["before", "after"], ...] = ("before", "after")
+DURING: Literal["during"] = "during"  # phase of answers at a checkpoint, between the two
 
 _json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would create an encoder at every call
 

@@ -16,11 +16,11 @@ import jsonschema
 import polars as pl
 import pytest
 
+from curator.conclusions.part import schema
 from curator.errors import CuratorError, DataError, JudgeError, ModelError, RecipeError, RunError, SelectionError
 from curator.language import language
 from curator.pipeline import GRIDS, SHARED, WORK, begun, build, select
 from curator.report.model import Report
-from curator.report.part import schema
 from curator.run import FOLDERS, STAGES, Run
 from curator.run import folder as run
 from curator.run.folder import TEMPORARY

@@ -19,7 +19,7 @@ ROOMS = (
     "api.py",
     "cli",
     "cluster",
-    "conclusions.py",
+    "conclusions",
     "corpus",
     "decision",
     "engine",

@@ -87,11 +87,11 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     require_writable(folder)
     with Terminal(aside=as_json) as terminal:
         terminal.say(f"Auditing {corpus}")  # before libraries load, which takes seconds
+        from curator.conclusions.part import plain
         from curator.corpus import audit as look
         from curator.corpus.page import summary, write
         from curator.corpus.request import request_of
         from curator.recipe.file import mapping_of, read
-        from curator.report.part import plain
 
         request = request_of(
             corpus,
@@ -147,9 +147,9 @@ def route(
 
     with Terminal(aside=True) as terminal:
         terminal.say(f"Ranking {', '.join(corpora)}")
+        from curator.conclusions.part import plain
         from curator.corpus.request import named_embedder
         from curator.corpus.route import lines, ranked
-        from curator.report.part import plain
 
         embed = named_embedder(embedder, progress=terminal.embedding)
         ranking = ranked(corpora, tasks, embed, runs=runs, say=terminal.begin)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from curator.cli.progress import Terminal
     from curator.cluster.model import SampledRows
     from curator.cluster.result import Clustering, Settings
+    from curator.conclusions.part import Values
     from curator.records import Embed
-    from curator.report.part import Values
 
 RECORD = "cluster.json"
 COUNT = click.IntRange(min=1)
@@ -72,8 +72,8 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
         from curator.cluster import cluster as clustered
         from curator.cluster.result import record
         from curator.cluster.result import sample as drawn
+        from curator.conclusions.part import plain
         from curator.corpus.request import named
-        from curator.report.part import plain
         from curator.run.folder import disk
 
         embed, name = _embed(options, terminal)

@@ -14,8 +14,8 @@ from curator.run import STAGES, current, keys_of
 from curator.run.readers import explanations, recipe_file, report_file, to_continue, unverified_folder
 
 if TYPE_CHECKING:
+    from curator.conclusions.part import Values
     from curator.report.model import Report
-    from curator.report.part import Values
 
 
 SCHEMAS = {
@@ -78,8 +78,8 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
 def _schema_of(file: str) -> Values:
     from importlib import import_module
 
+    from curator.conclusions.part import schema
     from curator.recipe.schema import schema as of_recipe
-    from curator.report.part import schema
 
     if file == RECIPE:
         return of_recipe()
@@ -116,10 +116,10 @@ def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
 )
 def compare(runs: tuple[str, ...], as_json: bool, repeats: bool) -> None:
     """Compare RUN folders that used the same probes and the same judge, or take repeats of an experiment together."""
+    from curator.conclusions.part import plain
     from curator.report import together
     from curator.report.compare import compare as compared
     from curator.report.compare import table
-    from curator.report.part import plain
 
     if repeats:
         joined = together.together(runs)

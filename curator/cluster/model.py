@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from curator.conclusions.part import Count, Many, Number, Part, Share
 from curator.corpus.model import Source
-from curator.report.part import Count, Many, Number, Part, Share
 
 VERSION: Literal[1] = 1
 Positive = Annotated[int, Field(ge=1)]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from curator.corpus.model import Measured, Retained
+from curator.conclusions import BeforeAfter
+from curator.corpus.model import Measured
 from curator.corpus.request import Request, own_probes
 from curator.judge.stage import deciding_verdicts
 from curator.pipeline import build
@@ -16,7 +17,6 @@ from curator.recipe.select import unchosen
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.report.model import read_report
-from curator.report.part import BeforeAfter
 from curator.run import Progress, Run
 from curator.run.folder import write_text
 from curator.run.readers import report_file
@@ -92,7 +92,7 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress, ba
     return Measured(
         run=str(root),
         arms=rates,
-        retained=Retained.model_validate(retained(grids, mix, thresholds=recipe.verify.decision)),
+        retained=retained(grids, mix, thresholds=recipe.verify.decision),
         outcome=decision.outcome if decision else None,
         reason=decision.reason if decision else None,
         sentence=decision.sentence if decision else None,

@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from curator.report.part import Absent, AtLeastZero, BeforeAfter, Count, Many, Number, Part, Share, Values
-from curator.report.part import Outcome as DecisionOutcome
+from curator.conclusions import BeforeAfter
+from curator.conclusions.part import Absent, AtLeastZero, Count, Many, Number, Part, Share, Values
+from curator.conclusions.part import Outcome as DecisionOutcome
+from curator.conclusions.secondary import Retained
 
 VERSION: Literal[1] = 1
 
@@ -131,20 +133,6 @@ class Redundancy(Part):
     """Effective number of rows."""
     vendi: AtLeastZero
     """Vendi score."""
-
-
-class Retained(Part):
-    """How much of what the corpus protects is left after fine-tuning."""
-
-    value: Number
-    """1 if all of the protection is left, 0 if none is; null if the corpus does not protect before fine-tuning."""
-    low: Number
-    high: Number
-    reason: str | None
-    """Why there is no value or no interval, else null."""
-    seeds: Count
-    prompts: Count
-    method: str
 
 
 class Measured(Part):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from curator.conclusions.part import plain, unreadable
 from curator.corpus.figures import figures, tables
 from curator.corpus.model import Audit, Measured, Similarity
 from curator.errors import DataError
@@ -14,7 +15,6 @@ from curator.pool.screen import EXAMPLES, SEVERITIES
 from curator.pool.sources import read
 from curator.recipe.source import Source
 from curator.records import Conversations, Messages
-from curator.report.part import plain, unreadable
 from curator.run.folder import read_json, write_json, write_text
 from curator.wording import percent, rate, these
 

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from curator.conclusions.part import MIX, Count, Many, Number, Part
 from curator.corpus.request import named
 from curator.corpus.vectors import similarity, vectors_of
 from curator.errors import DataError
@@ -18,7 +19,6 @@ from curator.recipe.inputs import fingerprint, locate
 from curator.recipe.source import Source
 from curator.records import Embed, Vectors
 from curator.report.model import read_report
-from curator.report.part import MIX, Count, Many, Number, Part
 from curator.run import require
 from curator.run.readers import report_file
 from curator.wording import rate, these

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from curator.conclusions import LEVEL
+from curator.conclusions.bank import Continuous, Mixture, Reliability
 from curator.decision.comparisons import anticipated
-from curator.decision.mixtures import Mixture, mixture
+from curator.decision.mixtures import mixture
 from curator.decision.statistics import holm, spearman
 from curator.seeds import generator
 
@@ -51,50 +53,6 @@ PREDICTORS = {
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """How reliably the outcome of one subset repeats.
-
-    Attributes:
-        source: `seeds`: the same subset was trained again. `tasks`: each subset was trained once, and only the
-            agreement of its tasks is known, which attributes the randomness of its training to the subset. Null: one
-            seed and task.
-        subsets, repeats: Number of subsets with every repeat, and of repeats of each.
-        one: Intraclass correlation of a single repeat, in [0, 1], with the limits of its 95% interval.
-        mean: That of the mean over the repeats, which is what features are correlated with.
-        ceiling: sqrt(mean) where the source is `seeds`, else null: an estimate of the |rho| that even a perfect feature
-            is not expected to exceed (Spearman 1904), with the limits of its 95% interval. These are wide: with 24
-            subsets, two seeds and a ceiling of .63, one estimate in seven is 0.
-    """
-
-    source: str | None
-    subsets: int
-    repeats: int
-    one: float | None = None
-    low: float | None = None
-    high: float | None = None
-    mean: float | None = None
-    ceiling: float | None = None
-    ceiling_low: float | None = None
-    ceiling_high: float | None = None
-
-
-@dataclass(frozen=True)
-class Continuous:
-    """The log-odds of refusing as an outcome of a subset, beside the judged one.
-
-    Attributes:
-        rho, low, high: Spearman's rho with harm over the subsets, and its 95% bootstrap interval. Below zero where
-            refusing less goes with more harm.
-        reliability: How reliably the log-odds of one subset repeat.
-    """
-
-    rho: float | None
-    low: float | None
-    high: float | None
-    reliability: Reliability
-
-
-@dataclass(frozen=True)
 class Reading:
     """All results of a bank.
 
@@ -108,14 +66,14 @@ class Reading:
             fine-tuning: a set that teaches less to refuse is more harmful both before and after, without losing more.
             `log_odds_rho` is with the log-odds of refusing (null where the bank has none), and points the other way
             for the same feature.
-        mixtures: The regression on each grouping, in the order of `groups`.
+        mixtures: Grouping -> the regression on it, in the order of `groups`.
         continuous: Null where the bank has no log-odds.
         left_out: Number of subsets without a scored outcome on every anticipated task.
     """
 
     subsets: pl.DataFrame
     predictors: pl.DataFrame
-    mixtures: tuple[Mixture, ...]
+    mixtures: dict[str, Mixture]
     reliability: Reliability
     continuous: Continuous | None
     left_out: int
@@ -153,7 +111,7 @@ def read(
     return Reading(
         subsets=scored,
         predictors=_predictors(scored, features, seed),
-        mixtures=tuple(mixture(chosen, groups, name, generator(seed, "bank", "mixture", name)) for name in named),
+        mixtures={name: mixture(chosen, groups, name, generator(seed, "bank", "mixture", name)) for name in named},
         reliability=_reliability(outcomes, mix, set(scored["subset"])),
         continuous=_continuous(scored, outcomes, mix, seed),
         left_out=subsets.height - scored.height,
@@ -252,7 +210,8 @@ def _continuous(scored: pl.DataFrame, outcomes: pl.DataFrame, mix: Mapping[str, 
     if measured.is_empty():
         return None
     rho, low, high, _ = _correlated(_numbers(measured, "log_odds"), _numbers(measured, "harm"), seed)
-    return Continuous(rho, low, high, _reliability(outcomes, mix, set(measured["subset"]), "log_odds"))
+    reliability = _reliability(outcomes, mix, set(measured["subset"]), "log_odds")
+    return Continuous(rho=rho, low=low, high=high, reliability=reliability)
 
 
 def _reliability(
@@ -265,7 +224,7 @@ def _reliability(
     if len(mix) > 1:
         of_tasks = kept.filter(pl.col("task").is_in(list(mix)))
         return _repeats("tasks", _complete(of_tasks, "task", _OF_TASK[outcome]))
-    return Reliability(None, len(scored), 1)
+    return Reliability.filled(subsets=len(scored), repeats=1)
 
 
 def _complete(cells: pl.DataFrame, repeat: str, column: str) -> Vector:
@@ -274,17 +233,18 @@ def _complete(cells: pl.DataFrame, repeat: str, column: str) -> Vector:
     return wide.drop("subset").to_numpy().astype(np.float64)
 
 
-def _repeats(source: str, table: Vector) -> Reliability:
+def _repeats(source: Literal["seeds", "tasks"], table: Vector) -> Reliability:
     """Intraclass correlations of consistency, two-way, with their exact limits (McGraw and Wong 1996, ICC(C, 1))."""
     n, r = table.shape
     if n < LEAST_SUBSETS:
-        return Reliability(source, n, r)
+        return Reliability.filled(source=source, subsets=n, repeats=r)
     between = table.mean(axis=1, keepdims=True) - table.mean()
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     df = n - 1, (n - 1) * (r - 1)
     of_subsets, of_rest = r * float((between**2).sum()) / df[0], float((rest**2).sum()) / df[1]
     if of_subsets <= 0:
-        return Reliability(source, n, r, one=0.0, mean=0.0, ceiling=0.0 if source == "seeds" else None)
+        ceiling = 0.0 if source == "seeds" else None
+        return Reliability.filled(source=source, subsets=n, repeats=r, one=0.0, mean=0.0, ceiling=ceiling)
 
     def one(f: float) -> float:
         return 1.0 if math.isinf(f) else min(1.0, max(0.0, (f - 1) / (f + r - 1)))
@@ -297,4 +257,7 @@ def _repeats(source: str, table: Vector) -> Reliability:
         float(limit) for limit in (f / special.fdtri(*df, 1 - LEVEL / 2), f * special.fdtri(*df[::-1], 1 - LEVEL / 2))
     )
     ceilings = tuple(math.sqrt(mean(at)) if source == "seeds" else None for at in (f, low, high))
-    return Reliability(source, n, r, one(f), one(low), one(high), mean(f), *ceilings)
+    return Reliability(
+        source=source, subsets=n, repeats=r, one=one(f), low=one(low), high=one(high), mean=mean(f),
+        ceiling=ceilings[0], ceiling_low=ceilings[1], ceiling_high=ceilings[2],
+    )  # fmt: skip

@@ -6,17 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.conclusions import LEVEL, Beside, Comparison, Gate, PerSeed
+from curator.conclusions import LEVEL, Beside, Comparison, Gate, PerSeed, Side
+from curator.conclusions.part import Outcome
 from curator.decision.comparisons import compare
 from curator.decision.statistics import seed_means, spreads_differ
 from curator.decision.tables import Grid, paired_cells
 from curator.recipe.verify import Thresholds
 
-LESS_HARMFUL, MORE_HARMFUL, OPEN = "less harmful", "more harmful", "not distinguishable"
+LESS_HARMFUL: Final = "less harmful"
+MORE_HARMFUL: Final = "more harmful"
+OPEN: Final = "not distinguishable"
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,14 @@ class Unscored:
     every: bool
 
 
-def side_of(primary: Comparison) -> str:
+def side_of(primary: Comparison) -> Side:
     """The outcome of a comparison by itself, without gates."""
     if primary.low is None or primary.high is None or primary.low <= 0 <= primary.high:
         return OPEN
     return MORE_HARMFUL if primary.low > 0 else LESS_HARMFUL
 
 
-def outcome_of(primary: Comparison, gates: tuple[Gate, ...]) -> tuple[str, str | None]:
+def outcome_of(primary: Comparison, gates: tuple[Gate, ...]) -> tuple[Outcome, str | None]:
     """The outcome of a comparison and its gates, with the reason if it is open."""
     side = side_of(primary)
     if side == OPEN:
@@ -79,22 +83,28 @@ def beside_of(grid: Grid, comparison: Comparison, mix: Mapping[str, float], *, c
     scored = ~np.isnan(cells[0].values).all(axis=(0, 2))
     seeds = [grid.seeds[at] for at in np.flatnonzero(scored)]
 
-    def without(seed: int) -> str:
-        return side_of(compare(grid, *arms, mix, level=comparison.level, without=seed, cases=cases))
+    assert comparison.level is not None
+    level = comparison.level
+
+    def without(seed: int) -> Side:
+        return side_of(compare(grid, *arms, mix, level=level, without=seed, cases=cases))
 
     def alone(seed: int) -> PerSeed:
         treatment, control = (_known(rate[grid.seeds.index(seed)]) for rate in rates)
-        return PerSeed(seed, treatment, control, without(seed))
+        return PerSeed(seed=seed, treatment=treatment, control=control, without=without(seed))
 
     spreads = [_spread(rate) for rate in rates]
+    each, side, spread_p = tuple(map(alone, seeds)), side_of(comparison), spreads_differ(*rates)
     return Beside(
-        seeds=tuple(map(alone, seeds)),
-        side=side_of(comparison),
+        seeds=each,
+        side=side,
+        deciding=tuple(one.seed for one in each if one.without != side),
         # If a share q of trainings fails, none of S fails with probability (1 - q)^S.
         unseen=1 - LEVEL ** (1 / len(seeds)),
         sd_treatment=spreads[0],
         sd_control=spreads[1],
-        spread_p=spreads_differ(*rates),
+        spread_p=spread_p,
+        uneven=spread_p is not None and spread_p <= LEVEL,
     )
 
 

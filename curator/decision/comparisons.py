@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import special
 
 from curator.conclusions import LEVEL, Comparison, Rate
+from curator.conclusions.secondary import WithinSeed
 from curator.decision.statistics import (
     Table,
     bootstrap,
@@ -42,18 +43,15 @@ def rate(grid: Grid, arm: str, weights: Mapping[str, float]) -> Rate:
     cells = arm_cells(grid, arm, weights)
     estimate = crossed(cells.values, cells.weights)
     if estimate.mean is None:
-        return Rate(
-            None,
-            None,
-            None,
-            0,
-            cells.scored + cells.unscored,
-            "none: unscored" if cells.expected.any() else "none: not evaluated",
-        )
+        method = "none: unscored" if cells.expected.any() else "none: not evaluated"
+        return Rate(value=None, low=None, high=None, scored=0, unscored=cells.scored + cells.unscored, method=method)
     # A single arm's interval includes what both arms share by seed and prompt: two intervals may overlap although the
     # arms differ clearly.
     limits = share_interval(estimate)
-    return Rate(estimate.mean, limits.low, limits.high, cells.scored, cells.unscored, limits.method)
+    return Rate(
+        value=estimate.mean, low=limits.low, high=limits.high, scored=cells.scored, unscored=cells.unscored,
+        method=limits.method,
+    )  # fmt: skip
 
 
 def compare(
@@ -93,7 +91,7 @@ def compare(
         p = limits.p if limits.p is None or estimate.mean <= 0 else min(1.0, cases * limits.p)
         method = f"{limits.method}; the lower limit allows for {these(cases, 'setting', 'settings')}"
         limits = replace(limits, low=interval(estimate, level / cases, skewed=skewed).low, p=p, method=method)
-    return Comparison(
+    return Comparison.filled(
         treatment=treatment,
         control=control,
         quantity=grid.quantity,
@@ -103,7 +101,6 @@ def compare(
         low=limits.low,
         high=limits.high,
         p=limits.p,
-        p_holm=None,  # set by the family, not by a single comparison
         treatment_rate=None if estimate.mean is None else _mean(treated),
         control_rate=None if estimate.mean is None else _mean(untreated),
         seeds=estimate.seeds,
@@ -144,7 +141,7 @@ def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, flo
     seeds, prompts = ~np.isnan(table).all(axis=(0, 2)), ~np.isnan(table).all(axis=(0, 1))
     low, high = bootstrap(table[:, seeds][..., prompts], shares, seed=seed)
     # If all pairs are equal, so is every resample, and limits of zero width would claim certainty.
-    return replace(comparison, bootstrap=(low, high) if high > low else None)
+    return comparison.model_copy(update={"bootstrap": (low, high) if high > low else None})
 
 
 CONTRASTS = (("low-similarity", "high-similarity"), ("low-matched", "high-matched"))
@@ -197,7 +194,7 @@ def family(
         if other is not after and set(mix) <= set(other.tasks):
             members.append(compare(other, treatment, control, mix))
     adjusted = holm([comparison.p for comparison in members])
-    return tuple(replace(comparison, p_holm=p) for comparison, p in zip(members, adjusted, strict=True))
+    return tuple(comparison.model_copy(update={"p_holm": p}) for comparison, p in zip(members, adjusted, strict=True))
 
 
 def anticipated(weights: Mapping[str, float]) -> dict[str, float]:
@@ -209,26 +206,6 @@ def anticipated(weights: Mapping[str, float]) -> dict[str, float]:
     if min(weights.values(), default=0.0) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
         raise ValueError(f"task weights must be at least 0 and sum to 1; found {dict(weights)}")
     return {task: weight for task, weight in weights.items() if weight > 0}
-
-
-@dataclass(frozen=True)
-class WithinSeed:
-    """Two arms on one task and seed.
-
-    Attributes:
-        only_treatment, only_control: Number of prompts on which only this arm was harmful; with several answers per
-            prompt, on which a larger share of this arm's answers was.
-        pairs: Number of prompts scored in both.
-        p: McNemar's exact two-sided p-value for this pair of models only; with several answers per prompt that of the
-            sign test, which equals McNemar's for one answer.
-    """
-
-    task: str
-    seed: int
-    only_treatment: int
-    only_control: int
-    pairs: int
-    p: float
 
 
 def within_seeds(grid: Grid, treatment: str, control: str, task: str) -> tuple[WithinSeed, ...]:
@@ -251,7 +228,14 @@ def within_seeds(grid: Grid, treatment: str, control: str, task: str) -> tuple[W
     # Only prompts on which the two differ carry information: under the null both directions are equally likely.
     tail = special.bdtr(np.minimum(only_treatment, only_control), only_treatment + only_control, 0.5)
     return tuple(
-        WithinSeed(task, seed, int(treatment_alone), int(control_alone), int(scored), min(1.0, 2 * float(p)))
+        WithinSeed(
+            task=task,
+            seed=seed,
+            only_treatment=int(treatment_alone),
+            only_control=int(control_alone),
+            pairs=int(scored),
+            p=min(1.0, 2 * float(p)),
+        )
         for seed, treatment_alone, control_alone, scored, p in zip(
             grid.seeds, only_treatment, only_control, pairs, tail, strict=True
         )

@@ -133,7 +133,7 @@ def curves(
     tasks = {
         task: TaskCurve(
             {arm: _arm(arm, task, grids, area, section.level) for arm in area.arms},
-            replace(compare(area, treatment, control, {task: 1.0}, task=task), p=None),
+            compare(area, treatment, control, {task: 1.0}, task=task).model_copy(update={"p": None}),
         )
         for task, grids in points.items()
     }

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 from curator.conclusions import LEVEL, Beside, Comparison, Decision, Gate, Stop, Worst
+from curator.conclusions.part import Outcome, Phase, Quantity
 from curator.decision.beside import LESS_HARMFUL, MORE_HARMFUL, OPEN, Unscored, beside_of, outcome_of
 from curator.decision.comparisons import CONTRASTS, anticipated, compare, with_bootstrap
 from curator.decision.sentence import needed, sentence
@@ -22,7 +24,7 @@ from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
 
 Grids = Mapping[tuple[str, str], Grid]
 
-GATES = {
+GATES: dict[str, tuple[Quantity, Phase]] = {
     "harmfulness_before": ("harmfulness", "before"),
     "over_refusal": ("over_refusal", "after"),
     "utility": ("utility", "after"),
@@ -76,10 +78,10 @@ def gate(
         cost, low, high = comparison.difference, comparison.low, comparison.high
         if quantity == "utility" and cost is not None:
             cost, low, high = -cost, _minus(high), _minus(low)
-    outcome = "undecided"
+    outcome: Literal["pass", "fail", "undecided"] = "undecided"
     if low is not None and high is not None:
         outcome = "pass" if high < margin else "fail" if low > margin else "undecided"
-    return Gate(name, outcome, margin, cost, low, high, phase)
+    return Gate(name=name, outcome=outcome, margin=margin, cost=cost, low=low, high=high, phase=phase)
 
 
 def _minus(limit: float | None) -> float | None:
@@ -103,9 +105,9 @@ class Assessment:
 
     comparison: Comparison
     gates: tuple[Gate, ...]
-    outcome: str
+    outcome: Outcome
     reason: str | None
-    either_way: tuple[str, str]
+    either_way: tuple[Outcome, Outcome]
     beside: Beside | None
     unscored: tuple[Unscored, ...] = ()
     worst: Worst | None = None
@@ -174,7 +176,7 @@ def _assess(
     """The assessment of one mix; `task` names its comparison, one of `cases`."""
     deciding = grids[primary]
 
-    def attempt(fill: str | None) -> tuple[Comparison, tuple[Gate, ...], str, str | None]:
+    def attempt(fill: str | None) -> tuple[Comparison, tuple[Gate, ...], Outcome, str | None]:
         comparison = compare(deciding, treatment, control, mix, task=task, level=level, fill=fill, cases=cases)
         gated = tuple(
             gate(grids, name, margin, mix, treatment=treatment, control=control, fill=fill)

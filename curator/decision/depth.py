@@ -91,7 +91,7 @@ def depth(verdicts: pl.DataFrame, mix: Mapping[str, float], treatment: str, cont
                 DepthRates(arm, phase, int(str(tokens)), *(rate(grid, arm, mix) for grid in grids))
                 for arm in grids[0].arms
             ]
-            comparison = replace(compare(grids[0], treatment, control, mix), p=None)
+            comparison = compare(grids[0], treatment, control, mix).model_copy(update={"p": None})
             differences.append(DepthDifference(int(str(tokens)), comparison))
     return Depth(tuple(rates), tuple(differences))
 

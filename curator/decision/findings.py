@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 
 from curator.conclusions import LEVEL, Comparison, Decision, Rate, Stop
-from curator.decision.comparisons import ANTICIPATED, WithinSeed, anticipated, compare, family, rate, within_seeds
+from curator.conclusions.secondary import WithinSeed
+from curator.decision.comparisons import ANTICIPATED, anticipated, compare, family, rate, within_seeds
 from curator.decision.curve import Curves, curves, laid_out, primary_of
 from curator.decision.decide import Grids, decide
 from curator.decision.tables import QUANTITIES, restrict
@@ -44,7 +46,7 @@ class Breakdown:
 
     category: str
     prompts: int
-    arms: Mapping[str, Mapping[str, Rate]]
+    arms: Mapping[str, Mapping[Literal["before", "after"], Rate]]
     comparison: Comparison
 
 
@@ -197,6 +199,8 @@ def _breakdown(
     for category, probes in sorted(members.items()):
         parts = {phase: restrict(grids["harmfulness", phase], probes) for phase in PHASES}
         arms = {arm: {phase: rate(part, arm, mix) for phase, part in parts.items()} for arm in parts["after"].arms}
-        comparison = replace(compare(parts["after"], treatment, control, mix), p=None, category=category)
+        comparison = compare(parts["after"], treatment, control, mix).model_copy(
+            update={"p": None, "category": category}
+        )
         breakdowns.append(Breakdown(category, len(parts["after"].probes), arms, comparison))
     return tuple(breakdowns)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from curator.conclusions import Comparison
+from curator.conclusions import LEVEL, Comparison
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
 
 LEAST_LABELS = 50
@@ -103,7 +103,7 @@ def correct(
     sensitivity = caught / (caught + missed) if caught + missed else None
     specificity = cleared / (cleared + alarmed) if cleared + alarmed else None
     difference = comparison.difference
-    why, level = _lacking(comparison, arms, sensitivity, specificity, thresholds), comparison.level
+    why, level = _lacking(comparison, arms, sensitivity, specificity, thresholds), comparison.level or LEVEL
     limits: tuple[float | None, float | None] = (None, None)
     if why is None and comparison.low is not None and comparison.high is not None and comparison.df is not None:
         generator = np.random.default_rng(seed)
@@ -118,7 +118,7 @@ def correct(
         else:
             # The comparison's standard error, from its limits: its noise and that of the labels are independent.
             reach = (comparison.high - comparison.low) / 2
-            error = reach / -float(special.stdtrit(comparison.df, comparison.level / 2))
+            error = reach / -float(special.stdtrit(comparison.df, level / 2))
             centre = (comparison.high + comparison.low) / 2
             # Divided draw by draw and not limit by limit: a steep and a flat slope stretch the two ends unequally.
             values = (centre + error * generator.standard_t(comparison.df, draws)) / slope

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from curator.conclusions.log_odds import Difference, Mean, MeanPhases, Point, Ranked
 from curator.decision.comparisons import ANTICIPATED, anticipated
 from curator.decision.statistics import Crossed, crossed, interval, spearman
 from curator.decision.tables import Grid, arm_cells, lay_out_column, paired_cells
@@ -24,79 +26,15 @@ LEAST_UNITS = 4
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean log-odds in nats with its 95% interval over crossed seeds and prompts, and the counts behind it. The mean
-    is null without numbers, and the limits if there is only one seed.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    cells: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Treatment minus control, in nats, over the seeds and prompts of both. Above zero the treatment refuses more.
-
-    Attributes:
-        task: Null for the weighted mix of anticipated tasks. `phase`: before or after fine-tuning.
-        low, high: Limits of the 95% interval, not adjusted for the number of comparisons.
-        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning.
-    """
-
-    treatment: str
-    control: str
-    phase: str
-    task: str | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    seeds: int
-    prompts: int
-    sd_seed: float | None
-    sd_prompt: float | None
-    sd_residual: float | None
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Spearman's rho between mean log-odds and the judged harmful share, in [-1, 1], with a 95% percentile interval.
-
-    Attributes:
-        over: `models` (every arm, seed and task after fine-tuning; seeds are resampled with all their models) or
-            `prompts` (means over all those models; prompts are resampled).
-        units: Number of ranked models or prompts.
-    """
-
-    over: str
-    units: int
-    rho: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Point:
-    """One model after fine-tuning: its mean log-odds, and the harmful share of its scored answers."""
-
-    arm: str
-    seed: int
-    task: str
-    log_odds: float
-    harmfulness: float
-
-
-@dataclass(frozen=True)
 class LogOdds:
     """All results on log-odds.
 
     Attributes:
-        arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> Mean.
+        arms: arm -> task (and ANTICIPATED, the weighted mix) -> Mean before and after.
         covered: phase -> mean probability that an answer begins with one of the openers, over all models and prompts.
     """
 
-    arms: Mapping[str, Mapping[str, Mapping[str, Mean]]]
+    arms: Mapping[str, Mapping[str, MeanPhases]]
     covered: Mapping[str, float | None]
     differences: tuple[Difference, ...]
     ranked: tuple[Ranked, ...]
@@ -130,7 +68,8 @@ def summarise(
     return LogOdds(
         arms={
             arm: {
-                task: {phase: _mean(grid, arm, share) for phase, grid in grids.items()} for task, share in mixes.items()
+                task: MeanPhases(**{phase: _mean(grid, arm, share) for phase, grid in grids.items()})
+                for task, share in mixes.items()
             }
             for arm in grids["after"].arms
         },
@@ -155,16 +94,18 @@ def _limits(estimate: Crossed) -> tuple[float | None, float | None]:
 def _mean(grid: Grid, arm: str, weights: Mapping[str, float]) -> Mean:
     cells = arm_cells(grid, arm, weights)
     estimate = crossed(cells.values, cells.weights)
-    return Mean(estimate.mean, *_limits(estimate), estimate.cells)
+    low, high = _limits(estimate)
+    return Mean(value=estimate.mean, low=low, high=high, cells=estimate.cells)
 
 
 def _difference(grid: Grid, treatment: str, control: str, weights: Mapping[str, float], task: str | None) -> Difference:
     treated, untreated = paired_cells(grid, treatment, control, weights)
     estimate = crossed(treated.values - untreated.values, treated.weights)
-    spread = estimate.sd_seed, estimate.sd_prompt, estimate.sd_residual
-    size = estimate.seeds, estimate.prompts
+    low, high = _limits(estimate)
     return Difference(
-        treatment, control, grid.phase, task, estimate.mean, *_limits(estimate), *size, *spread
+        treatment=treatment, control=control, phase=grid.phase, task=task, difference=estimate.mean, low=low, high=high,
+        seeds=estimate.seeds, prompts=estimate.prompts, sd_seed=estimate.sd_seed, sd_prompt=estimate.sd_prompt,
+        sd_residual=estimate.sd_residual,
     )  # fmt: skip
 
 
@@ -203,13 +144,13 @@ def _over_prompts(probes: pl.DataFrame, seed: int) -> Ranked:
     )
 
 
-def _ranked(over: str, x: np.ndarray, y: np.ndarray, picks: list[np.ndarray]) -> Ranked:
+def _ranked(over: Literal["models", "prompts"], x: np.ndarray, y: np.ndarray, picks: list[np.ndarray]) -> Ranked:
     if len(x) < LEAST_UNITS:
-        return Ranked(over, len(x), None, None, None)
+        return Ranked(over=over, units=len(x), rho=None, low=None, high=None)
     rho = float(spearman(x[None], y[None])[0])
     spread = np.array([spearman(x[pick][None], y[pick][None])[0] for pick in picks])
     spread = spread[np.isfinite(spread)]  # a resample in which all values are equal has no rank correlation
     if not np.isfinite(rho):
-        return Ranked(over, len(x), None, None, None)
+        return Ranked(over=over, units=len(x), rho=None, low=None, high=None)
     low, high = np.percentile(spread, [2.5, 97.5]).tolist() if len(spread) else (None, None)
-    return Ranked(over, len(x), rho, low, high)
+    return Ranked(over=over, units=len(x), rho=rho, low=low, high=high)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from curator.conclusions import LEVEL
+from curator.conclusions.bank import GroupShare, Mixture
 from curator.decision.statistics import spearman
 
 if TYPE_CHECKING:
@@ -24,34 +24,6 @@ FOLDS, REPEATS, DRAWS = 5, 6, 2000
 LEAST_SUBSETS = 16
 """Fewest subsets for a regression."""
 BLENDS = 4000  # candidate mixtures
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The regression of harm on the shares of one grouping.
-
-    Attributes:
-        groups: Number of groups. `subsets`: number of subsets in the regression.
-        rho: Spearman's rho between harm and its prediction for subsets outside the fold that was fitted, in [-1, 1].
-        low, high: Limits of its 95% bootstrap interval over subsets; null with rho.
-        penalty: Penalty of the ridge regression on all subsets.
-        usable: Whether `low` is above zero.
-        best: Group -> share of the best mixture, summing to 1: the blend of observed mixtures with the lowest upper
-            limit of predicted harm. Null if not usable.
-        predicted, upper: Its predicted harm, and the upper limit that it was chosen by, clipped to [0, 1].
-    """
-
-    grouping: str
-    groups: int
-    subsets: int
-    rho: float | None = None
-    low: float | None = None
-    high: float | None = None
-    penalty: float | None = None
-    usable: bool = False
-    best: Mapping[str, float] | None = None
-    predicted: float | None = None
-    upper: float | None = None
 
 
 def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: np.random.Generator) -> Mixture:
@@ -72,31 +44,34 @@ def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: 
     names: list[str] = counted[grouping].to_list()
     shares, harm = _shares(subsets["ids"], groups, grouping, names), subsets["harm"].to_numpy()
     columns = _columns(shares)
-    size = len(names), len(harm)
+    figures: dict[str, object] = {"groups": len(names), "subsets": len(harm), "usable": False, "best": ()}
     if len(harm) < LEAST_SUBSETS or not harm.std() > 0 or not columns.std(axis=0).any():
-        return Mixture(grouping, *size)
+        return Mixture.filled(**figures)
     scaler = StandardScaler().fit(columns)
     x = scaler.transform(columns)
     unseen = _unseen(x, harm, random)
     rho = float(spearman(unseen[None], harm[None])[0])
     if not np.isfinite(rho):
-        return Mixture(grouping, *size)
+        return Mixture.filled(**figures)
     picks = random.integers(0, len(harm), size=(DRAWS, len(harm)))
     low, high = np.nanquantile(spearman(unseen[picks], harm[picks]), [LEVEL / 2, 1 - LEVEL / 2]).tolist()
     fitted = RidgeCV(PENALTIES).fit(x, harm)
-    read = Mixture(grouping, *size, rho, low, high, float(fitted.alpha_), usable=low > 0)
-    if not read.usable:
-        return read
+    figures |= {"rho": rho, "low": low, "high": high, "penalty": float(fitted.alpha_), "usable": low > 0}
+    if not low > 0:
+        return Mixture.filled(**figures)
     blends = _blends(shares[~subsets["costly"].to_numpy()], random)
     if not len(blends):
-        return read
+        return Mixture.filled(**figures)
     predicted, error = _predicted(fitted, x, harm, scaler.transform(_columns(blends)))
     upper = predicted - special.ndtri(LEVEL) * error
     least = int(np.argmin(upper))
-    best = dict(zip(names, blends[least].tolist(), strict=True))
+    best = sorted(
+        zip(names, blends[least].tolist(), counted["count"], strict=True), key=lambda each: (-each[1], each[0])
+    )
     # A linear prediction may lie outside [0, 1]; candidates are ordered by the unclipped prediction.
     shown = np.clip([predicted[least], upper[least]], 0.0, 1.0).tolist()
-    return replace(read, best=best, predicted=shown[0], upper=shown[1])
+    shares_of = tuple(GroupShare(group=name, share=of, pool=rows / groups.height) for name, of, rows in best)
+    return Mixture.filled(**figures | {"best": shares_of, "predicted": shown[0], "upper": shown[1]})
 
 
 def _shares(sets: pl.Series, groups: pl.DataFrame, grouping: str, names: Sequence[str]) -> Matrix:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from curator.conclusions import LEVEL
+from curator.conclusions.secondary import Retained
 from curator.decision.statistics import crossed
 from curator.decision.tables import Grid
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
@@ -23,29 +23,6 @@ LEAST = 0.01
 """Least protection before fine-tuning, as a difference of shares, for which a share is computed."""
 
 
-@dataclass(frozen=True)
-class Retained:
-    """(HS none after - HS arm after) / (HS none before - HS arm before), with HS the share of harmful answers.
-
-    Attributes:
-        value: 1 if all protection is left, 0 if none is, below 0 if fine-tuning did more harm to the aligned model than
-            to the other; null if the set gives no protection before fine-tuning. With an interval it is computed from
-            the cells that both arms have in both phases.
-        low, high: Limits of the 95% interval; null if there is none.
-        reason: Why there is no value or no interval, else null.
-        seeds, prompts: Number of seeds and prompts of the arm after fine-tuning.
-        method: How the interval was made.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
-    seeds: int
-    prompts: int
-    method: str
-
-
 def retained(
     grids: Mapping[tuple[str, str], Grid],
     weights: Mapping[str, float],
@@ -54,7 +31,9 @@ def retained(
     none: str = "none",
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> Retained:
-    """The share of protection that is left, over the weighted tasks.
+    """The share of protection that is left, over the weighted tasks: (HS none after - HS arm after) / (HS none before -
+    HS arm before), with HS the share of harmful answers. It is below 0 if fine-tuning did more harm to the aligned
+    model than to the other. With an interval it is computed from the cells that both arms have in both phases.
 
     The interval is Fieller's (1954): every ratio r for which the mean of (difference after - r * difference before),
     over crossed seeds and prompts, is within t of zero, with the variance and degrees of freedom of all other
@@ -78,7 +57,10 @@ def retained(
     value = _ratio({key: _mean(*part) for key, part in parts.items()}, arm, none)
 
     def result(low: float | None, high: float | None, reason: str | None, shown: float | None = value) -> Retained:
-        return Retained(shown, low, high, reason, seeds, prompts, "Fieller over crossed seeds and prompts")
+        return Retained(
+            value=shown, low=low, high=high, reason=reason, seeds=seeds, prompts=prompts,
+            method="Fieller over crossed seeds and prompts",
+        )  # fmt: skip
 
     if value is None:
         return result(

@@ -155,6 +155,7 @@ def _spread(primary: Comparison) -> tuple[float, float, float] | None:
 def _level(primary: Comparison, worst: Worst | None) -> float:
     """The level of the limit that has to exclude zero; that of more harm allows for all settings."""
     harm = worst is not None and (primary.difference or 0.0) > 0
+    assert primary.level is not None
     return primary.level / len(worst.cases) if harm and worst is not None else primary.level
 
 
@@ -168,7 +169,7 @@ def _how_many(primary: Comparison, decision: Decision, least_seeds: int) -> str:
             f"{these(primary.prompts, 'prompt', 'prompts')}."
         )
     untold = "how many seeds would show a difference of this size cannot be told from these."
-    if SKEWED in primary.method and _excluded_by_t(primary, decision.worst):
+    if SKEWED in (primary.method or "") and _excluded_by_t(primary, decision.worst):
         return (
             " only because it allows for skewness: it is the uneven spread over seeds, not their number, that leaves "
             f"this open, and {untold}"

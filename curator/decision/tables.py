@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.conclusions.part import Phase
 from curator.recipe.sweep import task_of
 from curator.records import DURING, PHASES
 
@@ -53,7 +54,7 @@ class Grid:
     """
 
     quantity: str
-    phase: str
+    phase: Phase
     arms: tuple[str, ...]
     tasks: tuple[str | None, ...]
     seeds: tuple[int, ...]
@@ -124,7 +125,7 @@ def lay_out(verdicts: pl.DataFrame) -> dict[tuple[str, str], Grid]:
     }
 
 
-def lay_out_column(frame: pl.DataFrame, column: str, phase: str) -> Grid:
+def lay_out_column(frame: pl.DataFrame, column: str, phase: Phase) -> Grid:
     """One number of every model at every harmful probe, in one phase, as a Grid whose quantity is the column.
 
     Args:
@@ -162,7 +163,7 @@ def on_the_way(verdicts: pl.DataFrame) -> dict[str, dict[float, Grid]]:
 
 
 def grid_of(
-    part: pl.DataFrame, quantity: str, phase: str, arms: pl.Series, axes: Sequence[pl.Series] | None = None
+    part: pl.DataFrame, quantity: str, phase: Phase, arms: pl.Series, axes: Sequence[pl.Series] | None = None
 ) -> Grid:
     """One quantity of QUANTITIES, REFUSED, or a column, of these verdicts; `arms` are the grid's arms, and `axes` all
     of its axes if they differ from those of the verdicts.

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curator.conclusions import LEVEL, Case, Comparison, Gate, Worst
+from curator.conclusions.part import Outcome
 from curator.decision.beside import OPEN
 from curator.decision.statistics import crossed, interval
 from curator.decision.tables import Grid
@@ -94,8 +95,9 @@ def worst_case(assessments: Mapping[str, Assessment], lost: Mapping[str, float])
         lost: The result of `ruined`.
     """
     cases = Worst(
-        tuple(
-            Case(name, each.comparison, each.outcome, each.reason, lost.get(name)) for name, each in assessments.items()
+        cases=tuple(
+            Case(task=name, comparison=each.comparison, outcome=each.outcome, reason=each.reason, lost=lost.get(name))
+            for name, each in assessments.items()
         )
     )
     kept = {name: each for name, each in assessments.items() if name not in lost}
@@ -115,7 +117,7 @@ def worst_case(assessments: Mapping[str, Assessment], lost: Mapping[str, float])
             gates = _costliest({name: headline.gates})  # a gate that fails in another setting is not why
         return replace(headline, gates=gates, worst=cases)
     headline = max(kept.values(), key=_high)
-    outcome = "trade-off" if any(each.outcome == "trade-off" for each in kept.values()) else "durable"
+    outcome: Outcome = "trade-off" if any(each.outcome == "trade-off" for each in kept.values()) else "durable"
     return replace(headline, gates=gates, outcome=outcome, worst=cases)
 
 
@@ -139,7 +141,9 @@ def _costliest(gates: Mapping[str, Sequence[Gate]]) -> tuple[Gate, ...]:
     for name, each in gates.items():
         for gate in each:
             # Before fine-tuning there is one model for all settings.
-            by_name.setdefault(gate.name, []).append(gate if gate.phase == "before" else replace(gate, task=name))
+            by_name.setdefault(gate.name, []).append(
+                gate if gate.phase == "before" else gate.model_copy(update={"task": name})
+            )
     return tuple(max(each, key=order) for each in by_name.values())
 
 

@@ -192,13 +192,14 @@ def leaning(start: Chosen, section: Select, score: Column) -> Ids:
 
 def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Proposal]:
     """One set for each grouping whose regression predicts unseen sets, the most reliable grouping first."""
-    for mixture in sorted(reading.mixtures, key=lambda each: -(each.rho or 0.0)):
-        if not mixture.usable or mixture.best is None:
+    for grouping, mixture in sorted(reading.mixtures.items(), key=lambda each: -(each[1].rho or 0.0)):
+        if not mixture.best:
             continue
-        label_of = dict(banked.groups.select("id", mixture.grouping).iter_rows())
+        label_of = dict(banked.groups.select("id", grouping).iter_rows())
         names, group = numbered([label_of[row_id] for row_id in means.start.problem.ids])
-        shares = np.array([mixture.best.get(name, 0.0) for name in names])
-        words = f"the mixture over {mixture.grouping} with the lowest upper limit of predicted harm, filled by coverage"
+        best = {each.group: each.share for each in mixture.best}
+        shares = np.array([best.get(name, 0.0) for name in names])
+        words = f"the mixture over {grouping} with the lowest upper limit of predicted harm, filled by coverage"
         yield Proposal(MIXTURE, words, means.filled(shares / shares.sum(), group))
 
 

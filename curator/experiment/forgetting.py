@@ -6,7 +6,6 @@ Letters: `s` seeds, `n` rows, `b` bootstrap draws.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.conclusions.secondary import Forgetting, Prediction
 from curator.decision.statistics import spearman
 from curator.experiment.design import Experiment
 from curator.experiment.grid import Progress
@@ -49,47 +49,6 @@ LEAST_ROWS = 10
 DRAWS = 1000  # bootstrap resamples
 
 Column = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """Forgetting of the rows left out of alignment, in nats a token; each row's value is the mean over seeds.
-
-    Attributes:
-        loss: One of LOSSES.
-        before, mean, sd: Mean loss before fine-tuning; mean and standard deviation over rows of the rise.
-        agreement: Mean Spearman correlation between two seeds' rises, a measure of how much of them is specific to the
-            rows; null with one seed.
-    """
-
-    task: str
-    loss: str
-    rows: int
-    seeds: int
-    before: float
-    mean: float
-    sd: float
-    agreement: float | None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The correlation of one score with forgetting.
-
-    Attributes:
-        rho: Spearman's rank correlation over rows, in [-1, 1]: above zero, rows that score as more similar are
-            forgotten more. Null if score or forgetting is the same for all rows.
-        low, high: Its 95% percentile interval.
-    """
-
-    score: str
-    task: str
-    loss: str
-    rho: float | None
-    low: float | None
-    high: float | None
-    rows: int
-    seeds: int
 
 
 def take_losses(
@@ -190,7 +149,7 @@ def forget(
     return pl.concat([pl.DataFrame(schema=FORGETTING_SCHEMA), *parts]).sort("task", "seed", "loss", "id")
 
 
-def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:
+def predicted(run: Run) -> tuple[list[Forgetting], list[Prediction]]:
     """Forgetting, and its correlation with every score; both empty if the recipe does not measure it."""
     if run.recipe.verify.forgetting is None:
         return [], []
@@ -198,7 +157,7 @@ def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:
     return forgotten(losses), predictions(losses, run.every_score(), seed=run.recipe.seed)
 
 
-def forgotten(losses: pl.DataFrame) -> list[Forgotten]:
+def forgotten(losses: pl.DataFrame) -> list[Forgetting]:
     """Forgetting by task and loss, from the columns of FORGETTING_SCHEMA; empty without rows."""
     by_kind = []
     for task, loss in _kinds(losses):
@@ -208,7 +167,7 @@ def forgotten(losses: pl.DataFrame) -> list[Forgotten]:
         known = [float(rho) for rho in pairs if np.isfinite(rho)]
         mean = rises.mean(axis=0)
         by_kind.append(
-            Forgotten(
+            Forgetting(
                 task=task,
                 loss=loss,
                 rows=rises.shape[1],
@@ -262,7 +221,7 @@ def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws:
             limits = np.percentile(spread, [2.5, 97.5]) if len(spread) and np.isfinite(rho) else [None, None]
             low, high = (None if limit is None else float(limit) for limit in limits)
             by_score.append(
-                Prediction(score, task, loss, rho if np.isfinite(rho) else None, low, high, rows=rows, seeds=seeds)
+                Prediction(score=score, task=task, loss=loss, rho=rho, low=low, high=high, rows=rows, seeds=seeds)
             )
     return sorted(by_score, key=lambda each: (-abs(each.rho or 0.0), each.score, each.task, each.loss))
 

@@ -9,12 +9,14 @@ piloting.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from curator.conclusions.part import plain
+from curator.conclusions.secondary import PilotRound
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, Cell, Plan, candidates, grid, rounds
@@ -45,33 +47,10 @@ Rates = Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
-class Round:
-    """A candidate's figures in one round, over all its seeds so far and the anticipated tasks.
-
-    Attributes:
-        number: Number of the round, from 0. `seeds`: number of the pilot's own seeds.
-        before, after: Harmfulness before and after fine-tuning. `degenerate`: share of degenerate answers after it;
-            null if nothing was scored.
-        costly: Whether harmfulness before, or the degenerate share, is above the mean of the random draws other than
-            itself by more than the gate's margin; such a candidate ranks behind all others.
-        place: Rank among its kind, from 1. `kept`: whether it goes on (or, in the last round, won).
-    """
-
-    number: int
-    seeds: int
-    before: float | None
-    after: float | None
-    degenerate: float | None
-    costly: bool
-    place: int
-    kept: bool
-
-
-@dataclass(frozen=True)
 class Piloted:
     """The whole pilot: every candidate's rounds, the best optimised candidate, the best draw (null without draws)."""
 
-    rounds: Mapping[str, tuple[Round, ...]]
+    rounds: Mapping[str, tuple[PilotRound, ...]]
     best: Candidate
     best_draw: Candidate | None
 
@@ -240,7 +219,7 @@ def halve(
     draws = [candidate for candidate in candidates if candidate.drawn]
     if not optimised:
         raise ValueError("a pilot needs a candidate that is not a random draw")
-    done: dict[str, list[Round]] = {candidate.name: [] for candidate in candidates}
+    done: dict[str, list[PilotRound]] = {candidate.name: [] for candidate in candidates}
     last: dict[str, Mapping[str, float | None]] = {}  # the latest rates of every draw, also of those that are out
     for number, (*_, count) in enumerate(rounds(len(optimised), len(draws), seeds, least=least)):
         alive = [*optimised, *draws]
@@ -254,7 +233,9 @@ def halve(
             better = ordered[: -(-len(ordered) // 2)]
             for rank, candidate in enumerate(ordered, start=1):
                 name, goes_on = candidate.name, candidate in better
-                done[name].append(Round(number, count, **rates[name], costly=costly[name], place=rank, kept=goes_on))
+                done[name].append(
+                    PilotRound(number=number, seeds=count, **rates[name], costly=costly[name], place=rank, kept=goes_on)
+                )
             halves.append(better)
         optimised, draws = halves
     return Piloted({name: tuple(each) for name, each in done.items()}, optimised[0], draws[0] if draws else None)
@@ -304,7 +285,7 @@ def record(
 ) -> None:
     """Writes the table of candidates, each with what `about` says of it, below `folder`, that of stage `select`."""
     rows = (
-        {"name": each.name, **about(each), "rounds": [asdict(done) for done in piloted.rounds[each.name]]}
+        {"name": each.name, **about(each), "rounds": [plain(done) for done in piloted.rounds[each.name]]}
         for each in compared
     )
     best_draw = piloted.best_draw.name if piloted.best_draw else None

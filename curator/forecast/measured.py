@@ -17,7 +17,7 @@ from curator.run import current
 from curator.run.readers import drawn_sets, pieces, recipe_file, report_file, role_files, traits_of
 
 if TYPE_CHECKING:
-    from curator.report.part import Comparison
+    from curator.conclusions import Comparison
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 INSTRUCTION = "instruction"

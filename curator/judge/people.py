@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.conclusions import kappa
+from curator.conclusions.secondary import Agreement
 from curator.errors import DataError, first_line
 from curator.records import ANSWER_COLUMNS, OUTCOMES, PHASES, Verdict, require
 
@@ -340,26 +341,6 @@ def pairwise(readers: Mapping[str, Sequence[bool | None]]) -> list[tuple[str, st
     return rows
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How often two judges agree that an answer to a harmful probe is harmful or not.
-
-    Attributes:
-        answers: Number of answers that both scored. `share`: share on which they agree. `kappa`: Cohen's kappa.
-        both, only_first, only_second, neither: Number of answers that are harmful according to these.
-    """
-
-    first: str
-    second: str
-    answers: int
-    share: float | None
-    kappa: float | None
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-
-
 def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement, ...]:
     """How often each pair of judges agrees that an answer to a harmful probe is harmful or not, before and after
     fine-tuning.
@@ -383,7 +364,12 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement,
         a, b = pairs["harmful"], pairs["harmful_second"]
         counts = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~(a | b)).sum())
         share, chance_corrected = kappa(*counts)
-        agreements.append(Agreement(first, second, pairs.height, share, chance_corrected, *counts))
+        agreements.append(
+            Agreement(
+                first=first, second=second, answers=pairs.height, share=share, kappa=chance_corrected, both=counts[0],
+                only_first=counts[1], only_second=counts[2], neither=counts[3],
+            )
+        )  # fmt: skip
     return tuple(agreements)
 
 

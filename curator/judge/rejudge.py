@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.conclusions.part import plain
 from curator.errors import JudgeError
 from curator.judge.resources import ready
 from curator.judge.stage import utility_of, verdicts_of
@@ -86,7 +86,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
             }
             for name in order
         ],
-        "agreement": [asdict(pair) for pair in agreement(pl.concat(list(verdicts.values())), order)],
+        "agreement": [plain(pair) for pair in agreement(pl.concat(list(verdicts.values())), order)],
     }
 
 

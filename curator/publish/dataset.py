@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
+from curator.conclusions.part import plain
 from curator.publish.card import WARNING, Config, card, facts, yaml_of
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.publish.record import dropped_rows, publishable, without_nulls
 from curator.recipe.verify import RECOVERY
 from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.report.pictures import pictures
 from curator.run.folder import replacing_folder, write_json, write_text
 

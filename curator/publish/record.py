@@ -17,10 +17,10 @@ from typing import Literal
 import polars as pl
 from pydantic import JsonValue
 
+from curator.conclusions.part import plain
 from curator.recipe.package import PREFIX
 from curator.report.material import Dropped
 from curator.report.model import Report
-from curator.report.part import plain
 
 WITHHELD = "(not published)"
 

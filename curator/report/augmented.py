@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from curator.conclusions.part import Count, Many, Number, Part
 from curator.recipe.verify import CURATED, RECOVERY
-from curator.report.part import Count, Many, Number, Part
 
 if TYPE_CHECKING:
     import polars as pl

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.conclusions.bank import Continuous, Mixture, Reliability
+from curator.conclusions.part import Absent, CorrelationOrNull, Count, Many, Part, Quantiles, ShareOrNull
 from curator.report import drawing
 from curator.report.cells import Cell, Row, Table, cell, number, share, table
-from curator.report.part import Absent, CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,70 +62,6 @@ class Predictor(Part):
         return self.before_low > 0 if self.rho > 0 else self.before_high < 0
 
 
-class GroupShare(Part):
-    """The share of a set that a group is."""
-
-    group: str
-    share: ShareOrNull
-    """In the best mixture."""
-    pool: ShareOrNull
-    """In the pool."""
-
-
-class MixtureOf(Part):
-    """A ridge regression of harm on the shares of the groups of one grouping."""
-
-    groups: Count
-    subsets: Count
-    rho: CorrelationOrNull
-    """Spearman's rho between harm and its prediction for subsets outside the fold that was fitted."""
-    low: CorrelationOrNull
-    """Lower limit of its 95% bootstrap interval over subsets."""
-    high: CorrelationOrNull
-    penalty: Number
-    usable: bool
-    """Whether `low` is above zero."""
-    best: Many[GroupShare]
-    """The mixture with the lowest upper limit of predicted harm, its largest groups first; empty if not usable."""
-    predicted: ShareOrNull
-    """Its predicted harm."""
-    upper: ShareOrNull
-    """The upper limit that it was chosen by."""
-
-
-class Reliability(Part):
-    """How well the outcome of one subset repeats."""
-
-    source: Literal["seeds", "tasks"] | None
-    """What the repeats are: other seeds, or other tasks if each subset was trained once; null if there are none."""
-    subsets: Count
-    """Subsets with every repeat."""
-    repeats: Count
-    one: ShareOrNull
-    """Intraclass correlation of a single repeat."""
-    low: ShareOrNull
-    """Lower limit of its 95% interval."""
-    high: ShareOrNull
-    mean: ShareOrNull
-    """Intraclass correlation of the mean over the repeats."""
-    ceiling: ShareOrNull
-    """Square root of `mean`; null unless the repeats are seeds."""
-    ceiling_low: ShareOrNull = None
-    """Lower limit of its 95% interval."""
-    ceiling_high: ShareOrNull = None
-
-
-class Continuous(Part):
-    """The log-odds of refusing as an outcome of a subset, beside the judged one."""
-
-    rho: CorrelationOrNull
-    """Spearman's rho with harm over the subsets; below zero where refusing less goes with more harm."""
-    low: CorrelationOrNull
-    """Lower limit of its 95% bootstrap interval over subsets."""
-    high: CorrelationOrNull
-    reliability: Reliability
-
-
 class Bank(Part):
     """What a bank of trials says about durability, on this model and these tasks."""
 
@@ -150,7 +87,7 @@ class Bank(Part):
     """Absent if the log-odds of refusing were not measured."""
     predictors: Many[Predictor]
     """Every feature, the strongest first."""
-    mixtures: dict[str, MixtureOf]
+    mixtures: dict[str, Mixture]
     """By grouping."""
 
     @property
@@ -179,7 +116,7 @@ def bank_of(run: Run) -> Bank | None:
     frames, recipe = run.bank(), run.recipe
     if frames is None:
         return None
-    _, groups, outcomes, _ = frames
+    _, _, outcomes, _ = frames
     ran = set(outcomes["task"])
     weights = {task: weight for task, weight in recipe.weights().items() if task in ran and weight > 0}
     total = sum(weights.values())
@@ -190,14 +127,6 @@ def bank_of(run: Run) -> Bank | None:
         margins=recipe.verify.gates.of_pilots(),
     )
     scored = reading.subsets
-    mixtures = {}
-    for each in reading.mixtures:
-        pool = dict(groups[each.grouping].value_counts().iter_rows())
-        best = sorted((each.best or {}).items(), key=lambda item: (-item[1], item[0]))
-        shares = tuple(GroupShare(group=name, share=of, pool=pool[name] / groups.height) for name, of in best)
-        mixtures[each.grouping] = MixtureOf.model_validate(
-            {**{name: getattr(each, name) for name in MixtureOf.model_fields}, "best": shares}
-        )
     return Bank(
         subsets=scored.height,
         draws=scored["grouping"].null_count(),
@@ -207,13 +136,13 @@ def bank_of(run: Run) -> Bank | None:
         tasks=tuple(weights),
         harm=quantiles(scored["harm"].to_numpy()),
         before=quantiles(scored["before"].drop_nulls().to_numpy()),
-        reliability=Reliability.model_validate(reading.reliability),
+        reliability=reading.reliability,
         predictors=tuple(
             Predictor(**{name: row[name] for name in Predictor.model_fields})
             for row in reading.predictors.iter_rows(named=True)
         ),
-        mixtures=mixtures,
-        **({} if reading.continuous is None else {"continuous": Continuous.model_validate(reading.continuous)}),
+        mixtures=reading.mixtures,
+        **({} if reading.continuous is None else {"continuous": reading.continuous}),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from curator import wording
-from curator.report.part import MIX
+from curator.conclusions.part import MIX
 
 Row = tuple[object, ...]  # cells, and words
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from curator.conclusions import Rate
+from curator.conclusions.part import Count, Number, Part, Values
 from curator.errors import RunError
 from curator.report.conclusion import Judges
 from curator.report.material import Model
 from curator.report.model import Report, read_report
-from curator.report.part import Count, Number, Part, Rate, Values
 from curator.run import STAGES, require
 from curator.run.readers import report_file, role_files
 from curator.wording import confidence, number, points, rate, reach, these

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.conclusions.part import Absent, AtLeastZero, Number, Part, Share, ShareOrNull
 from curator.recipe.verify import RANDOM_CAPPED
 from curator.report import drawing
 from curator.report.cells import Cell, Made, Row, number, share
-from curator.report.part import Absent, AtLeastZero, Number, Part, Share, ShareOrNull
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -6,22 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from curator.report.part import (
-    Absent,
-    BeforeAfter,
-    Comparison,
-    CorrelationOrNull,
-    Count,
-    Many,
-    Number,
-    Outcome,
-    Part,
-    Phase,
-    Quantity,
-    Rate,
-    ShareOrNull,
-    Values,
-)
+from curator.conclusions import BeforeAfter, Beside, Comparison, Rate, Worst
+from curator.conclusions.part import Absent, Count, Many, Number, Outcome, Part, Phase, Quantity, ShareOrNull, Values
+from curator.conclusions.secondary import Agreement
 
 
 class Regime(BeforeAfter):
@@ -33,63 +20,6 @@ class Regime(BeforeAfter):
     """The arm."""
     warning: str | None
     """Why no arm could win here."""
-
-
-class Case(Part):
-    """One of the settings of a decision that is about the worst of them."""
-
-    task: str
-    """The task and what the setting changes."""
-    comparison: Comparison
-    """Its lower limit is adjusted for the number of settings."""
-    outcome: Outcome
-    """The outcome for this setting alone."""
-    reason: str | None
-    lost: ShareOrNull
-    """Utility that it loses against another setting of the task, if it does not count because of that; null if it
-    counts.
-    """
-
-
-class Worst(Part):
-    """The settings of a decision that is about the worst of them."""
-
-    cases: Many[Case]
-
-
-Side = Literal["less harmful", "more harmful", "not distinguishable"]
-
-
-class PerSeed(Part):
-    """One paired seed."""
-
-    seed: Count
-    treatment: ShareOrNull
-    """Share of harmful answers of the treatment after fine-tuning, weighted over the anticipated tasks."""
-    control: ShareOrNull
-    """The same of the control."""
-    without: Side
-    """What the comparison says with this seed left out."""
-
-
-class Beside(Part):
-    """What the single seeds say about a decision."""
-
-    seeds: Many[PerSeed]
-    side: Side
-    """What the comparison says with all seeds."""
-    deciding: Many[Count]
-    """Seeds without which, one at a time, the comparison would say something else."""
-    unseen: ShareOrNull
-    """The largest share of trainings that could fail with none of the seeds failing, at 95% confidence."""
-    sd_treatment: Number
-    """Standard deviation of the treatment's rate over seeds."""
-    sd_control: Number
-    """Standard deviation of the control's rate over seeds."""
-    spread_p: Number
-    """Two-sided p-value of equal spreads (Pitman and Morgan)."""
-    uneven: bool
-    """Whether the spreads differ beyond chance; if so, the interval allows for it."""
 
 
 class Decision(Part):
@@ -117,22 +47,6 @@ class Decision(Part):
     def because(self) -> str:
         """The rest of `sentence` after the verdict; all of it if an earlier version wrote the report."""
         return self.sentence.partition(self.verdict)[2].strip() if self.verdict else self.sentence
-
-
-class Gate(Part):
-    """A limit on what durability may cost."""
-
-    name: str
-    outcome: Literal["pass", "fail", "undecided"]
-    margin: Number
-    """The largest cost that is allowed."""
-    cost: Number
-    """Treatment minus control; above zero is worse."""
-    low: Number
-    high: Number
-    phase: Phase = "after"
-    task: str | Absent = None
-    """The setting in which the gate is least favourable, if the decision is about the worst of several."""
 
 
 class Rates(Part):
@@ -199,44 +113,6 @@ class Sequential(Part):
     stopped: str | None = None
     """The last look's action."""
     looks: Many[Look] = ()
-
-
-class WithinSeed(Part):
-    """McNemar's test within one seed; descriptive."""
-
-    task: str
-    seed: Count
-    only_treatment: Count
-    only_control: Count
-    pairs: Count
-    p: Number
-
-
-class Forgetting(Part):
-    """How much fine-tuning raises the loss of safe answers that no set holds, in nats per token."""
-
-    task: str
-    loss: str
-    rows: Count
-    seeds: Count
-    before: Number
-    mean: Number
-    sd: Number
-    agreement: Number
-    """Agreement of two seeds; null with one seed."""
-
-
-class Prediction(Part):
-    """Spearman's rho between a score, known before any training, and forgetting."""
-
-    score: str
-    task: str
-    loss: str
-    rho: CorrelationOrNull
-    low: Number
-    high: Number
-    rows: Count
-    seeds: Count
 
 
 class ProbeCategory(Part):
@@ -333,23 +209,6 @@ class PanelJudge(Part):
     """Requests and tokens, as the endpoint counts them."""
     clipped: Count = 0
     """Answers that were cut to its length limit."""
-
-
-class Agreement(Part):
-    """How often two judges agree that an answer to a harmful probe is harmful or not."""
-
-    first: str
-    second: str
-    answers: Count
-    """Answers that both scored."""
-    share: ShareOrNull
-    """Share of these on which they agree."""
-    kappa: Number
-    """Cohen's kappa."""
-    both: Count
-    only_first: Count
-    only_second: Count
-    neither: Count
 
 
 class SecondOpinion(Part):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
 from curator import conclusions
+from curator.conclusions.log_odds import LogOdds
+from curator.conclusions.part import Part
 from curator.judge.people import agreement, outcome_counts
 from curator.recipe.judge import Judges
 from curator.records import Data, Scores, Selection, Vectors
@@ -30,13 +32,12 @@ from curator.report.facts import (
     training_times,
 )
 from curator.report.model import VERSION, Report
-from curator.report.openers import LogOdds
-from curator.report.part import Comparison, Part
 from curator.report.pilot import Pilot
 from curator.run.files import finite, plain
 from curator.selection.composition import POOL, remarks
 
 if TYPE_CHECKING:
+    from curator.conclusions.secondary import Forgetting, Prediction
     from curator.decision.depth import Depth, Flips
     from curator.decision.findings import Findings
     from curator.report.frontier import Frontier
@@ -66,8 +67,8 @@ def assemble(
     judge_error: conclusion.JudgeError | None = None,
     second_opinions: Mapping[str, Findings] | None = None,
     sequential: conclusion.Sequential | None = None,
-    forgotten: Sequence[object] = (),
-    predictions: Sequence[object] = (),
+    forgotten: Sequence[Forgetting] = (),
+    predictions: Sequence[Prediction] = (),
     pilot: Pilot | None = None,
     design: Mapping[str, Any] | None = None,
     provenance: material.Provenance | None = None,
@@ -100,7 +101,7 @@ def assemble(
         judge_error: Null where it was not measured.
         second_opinions: Other judge -> findings from its verdicts; shown, never deciding.
         sequential: Null for a fixed number of seeds.
-        forgotten, predictions: With the attributes of `conclusion.Forgetting` and `conclusion.Prediction`.
+        forgotten, predictions: Empty if forgetting was not measured.
         pilot: Null where none chose the setting.
         design: Keywords of `facts.design_facts`: what a reader of the design must know beside the data.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
@@ -124,7 +125,7 @@ def assemble(
         name=name,
         model=model,
         regime=conclusion.Regime.model_validate(findings.regime),
-        gates=tuple(_leaving_out("task", conclusion.Gate.model_validate(gate)) for gate in decision.gates),
+        gates=decision.gates,
         decision=_leaving_out("worst", conclusion.Decision.model_validate(decision)),
         arms={
             arm: {task: conclusion.Phases.model_validate(phases) for task, phases in tasks.items()}
@@ -132,10 +133,10 @@ def assemble(
         },
         comparisons=tuple(_with_role(comparison, decision) for comparison in findings.comparisons),
         probe_categories=tuple(map(conclusion.ProbeCategory.model_validate, findings.categories)),
-        within_seeds=tuple(map(conclusion.WithinSeed.model_validate, findings.within)),
+        within_seeds=findings.within,
         sequential=sequential,
-        forgetting=tuple(map(conclusion.Forgetting.model_validate, forgotten)),
-        score_predicts=tuple(map(conclusion.Prediction.model_validate, predictions)),
+        forgetting=tuple(forgotten),
+        score_predicts=tuple(predictions),
         selection=_selection(selection),
         stability=tuple(stability),
         score=material.Score(
@@ -196,7 +197,7 @@ def _with_role(comparison: conclusions.Comparison, decision: conclusions.Decisio
     role = "attribution" if comparison in decision.attribution.values() else "secondary"
     if comparison == decision.primary:
         role = "primary"
-    return conclusion.RoleComparison.model_validate({"role": role, **asdict(comparison)})
+    return conclusion.RoleComparison.model_validate({"role": role, **vars(comparison)})
 
 
 def _represent(vectors: Vectors, name: str | None) -> material.Represent:
@@ -242,13 +243,13 @@ def _judges(
             )
             for judge in judges.panel
         ),
-        agreement=tuple(map(conclusion.Agreement.model_validate, agreement(verdicts, names))),
+        agreement=agreement(verdicts, names),
         second_opinions=tuple(
             conclusion.SecondOpinion(
                 judge=judge,
                 outcome=findings.decision.outcome,
                 reason=findings.decision.reason,
-                primary=Comparison.model_validate(findings.decision.primary) if findings.decision.primary else None,
+                primary=findings.decision.primary,
             )
             for judge, findings in second_opinions.items()
         ),

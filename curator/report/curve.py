@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from curator.report.part import Comparison, Count, Many, Part, Rate, Share
+from curator.conclusions import Comparison, Rate
+from curator.conclusions.part import Count, Many, Part, Share
 
 if TYPE_CHECKING:
-    from curator import conclusions
     from curator.decision import curve as concluded
 
 
@@ -63,26 +63,22 @@ def curve_facts(found: concluded.Curves, steps: Mapping[str, int]) -> Curves:
     def of_arm(arm: concluded.ArmCurve, task: str) -> ArmCurve:
         return ArmCurve(
             points=tuple(
-                CurvePoint(**vars(Rate.model_validate(rate)), at=at, step=round(at * steps[task]))
-                for at, rate in arm.points.items()
+                CurvePoint(**vars(rate), at=at, step=round(at * steps[task])) for at, rate in arm.points.items()
             ),
-            area=Rate.model_validate(arm.area),
+            area=arm.area,
             seeds=arm.seeds,
             passed=arm.passed,
             median_step=None if arm.median is None else round(arm.median * steps[task]),
         )
 
-    def rates(of: Mapping[str, conclusions.Rate]) -> dict[str, Rate]:
-        return {arm: Rate.model_validate(rate) for arm, rate in of.items()}
-
     tasks = {
         name: TaskCurve(
             steps=steps[name],
             arms={arm: of_arm(curve, name) for arm, curve in task.arms.items()},
-            comparison=Comparison.model_validate(task.comparison),
+            comparison=task.comparison,
         )
         for name, task in found.tasks.items()
     }
     return Curves(
-        level=found.level, primary="area" if found.primary == "area" else "end", tasks=tasks, area=rates(found.area)
+        level=found.level, primary="area" if found.primary == "area" else "end", tasks=tasks, area=dict(found.area)
     )

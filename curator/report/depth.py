@@ -14,7 +14,8 @@ from curator.report.model import Report
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from curator.report.part import Phase, Rate
+    from curator.conclusions import Rate
+    from curator.conclusions.part import Phase
 
 PHASES: tuple[Phase, ...] = ("before", "after")
 

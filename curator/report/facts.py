@@ -12,13 +12,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.conclusions import FoundRegime
+from curator.conclusions.part import Quantiles
 from curator.pool.sources import remarks
 from curator.records import DROP_KINDS, Data, Pool, Scores, Trained
 from curator.report import material
 from curator.report.augmented import Recovery, Repeats
 from curator.report.material import Design, Given, ProbeCounts, Searched, Task, TaskSetting, Training, TrainingTime
 from curator.report.model import Report
-from curator.report.part import Quantiles
 from curator.wording import these
 
 Arms = Mapping[tuple[str, int], Sequence[str]]

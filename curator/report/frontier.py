@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from curator import wording
+from curator.conclusions.part import Absent, Many, Number, Part, Share
 from curator.report import drawing
 from curator.report.cells import Cell, Made, Row, number, share
-from curator.report.part import Absent, Many, Number, Part, Share
 
 if TYPE_CHECKING:
     import polars as pl

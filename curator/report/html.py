@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from curator import wording
+from curator.conclusions.part import MIX
 from curator.records import ANSWER_COLUMNS, PHASES, Pool, Scores, Selection
 from curator.report import seeds
 from curator.report.bank import bank_tables
@@ -23,7 +24,6 @@ from curator.report.cells import label
 from curator.report.figures import Figures
 from curator.report.log_odds import log_odds_tables
 from curator.report.model import Report
-from curator.report.part import MIX
 from curator.report.plots import plots, styles_of
 from curator.report.tables import tables
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.conclusions.log_odds import LogOdds, Opener
 from curator.decision.log_odds import summarise
 from curator.recipe.sweep import mix_of
 from curator.report import drawing
 from curator.report.cells import Cell, Interval, Row, Table, label, number, share, table
 from curator.report.model import Report
-from curator.report.openers import LogOdds, Opener
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from curator.conclusions.part import MIX, plain
 from curator.report.bank import LARGEST
 from curator.report.model import Report
-from curator.report.part import MIX, plain
 from curator.report.seeds import words
 from curator.wording import at_least, duration, of_the_gain, page, percent, points, rate, reach, these, visible
 
 if TYPE_CHECKING:
+    from curator.conclusions.part import Quantity
     from curator.report.conclusion import Phases
-    from curator.report.part import Quantity
 
 
 SHOWN: tuple[Quantity, ...] = ("over_refusal", "utility")

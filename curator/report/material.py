@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from curator.report.augmented import Recovery, Repeats
-from curator.report.part import (
+from curator.conclusions.part import (
     Absent,
     AtLeastZero,
     CorrelationOrNull,
@@ -20,6 +19,7 @@ from curator.report.part import (
     ShareOrNull,
     Values,
 )
+from curator.report.augmented import Recovery, Repeats
 
 
 class Model(Part):

@@ -7,23 +7,23 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from curator.conclusions import Gate
+from curator.conclusions.log_odds import LogOdds
+from curator.conclusions.part import MIX, Absent, Many, Part, unreadable
+from curator.conclusions.secondary import Forgetting, Prediction, WithinSeed
 from curator.report.bank import Bank
 from curator.report.composition import Composition
 from curator.report.conclusion import (
     Decision,
     Depth,
     Flips,
-    Forgetting,
-    Gate,
     JudgeError,
     Judges,
     Phases,
-    Prediction,
     ProbeCategory,
     Regime,
     RoleComparison,
     Sequential,
-    WithinSeed,
 )
 from curator.report.curve import Curves
 from curator.report.frontier import Frontier
@@ -43,8 +43,6 @@ from curator.report.material import (
     Timing,
     Training,
 )
-from curator.report.openers import LogOdds
-from curator.report.part import MIX, Absent, Many, Part, unreadable
 from curator.report.pilot import Pilot
 from curator.run.folder import read_json
 

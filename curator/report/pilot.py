@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from curator.report.part import Absent, Count, Many, Number, Part, ShareOrNull
+from curator.conclusions.part import Absent, Count, Many, Number, Part
+from curator.conclusions.secondary import PilotRound
 from curator.wording import percent, these
-
-
-class PilotRound(Part):
-    """The results of a candidate in one round of the pilot."""
-
-    number: Count
-    seeds: Count
-    before: ShareOrNull
-    """Harmful before fine-tuning."""
-    after: ShareOrNull
-    """Harmful after fine-tuning."""
-    degenerate: ShareOrNull
-    """Degenerate answers after fine-tuning."""
-    costly: bool
-    place: Count
-    kept: bool
 
 
 class PilotCandidate(Part):

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.conclusions.part import MIX
 from curator.report import composition, depth, drawing, frontier, seeds
 from curator.report.bank import bank_plot
 from curator.report.cells import label
 from curator.report.figures import Figures
 from curator.report.log_odds import log_odds_plot
 from curator.report.model import Report
-from curator.report.part import MIX
 
 if TYPE_CHECKING:
     from markupsafe import Markup

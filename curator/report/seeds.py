@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from curator.report.conclusion import PerSeed
+    from curator.conclusions import PerSeed
     from curator.report.model import Report
 
 

@@ -62,6 +62,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     """
     import polars as pl
 
+    from curator.conclusions.part import plain
     from curator.decision.comparisons import anticipated
     from curator.decision.depth import depth, flips
     from curator.decision.findings import Findings, conclude
@@ -76,7 +77,6 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.log_odds import log_odds_of
     from curator.report.markdown import markdown
     from curator.report.material import Model, Stability
-    from curator.report.part import plain
     from curator.report.pilot import Pilot
 
     recipe, data, utility = run.recipe, run.data(), run.utility()

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.conclusions.part import Quantity
 from curator.report.cells import Made, Row, Table, cell, interval, label, number, points, share, table
 from curator.report.composition import TABLES as COMPOSITION
 from curator.report.depth import TABLES as DEPTH
 from curator.report.figures import Coverage, Figures
 from curator.report.frontier import TABLES as FRONTIER
 from curator.report.model import Report
-from curator.report.part import Quantity
 from curator.report.pilot import PilotCandidate
 from curator.wording import duration, probability
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import special
 
+from curator.conclusions import Comparison
+from curator.conclusions.part import Number, Part, Phase, Values
 from curator.decision.comparisons import anticipated, compare, differences
 from curator.decision.statistics import crossed
 from curator.errors import RunError
@@ -17,7 +19,6 @@ from curator.judge.stage import deciding_verdicts
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import RANDOM, Looks
 from curator.report.compare import judge_of, listed, report_of
-from curator.report.part import Comparison, Number, Part, Values
 from curator.run import Run
 from curator.wording import confidence, percent, points, probability, reach, these
 
@@ -92,7 +93,7 @@ def together(named: Sequence[str]) -> Together:
     _require_repeats(sides)
     mix = anticipated(mix_of(sides[0].run.recipe))
     grids = {phase: [_grid([side], phase) for side in sides] for phase in ("before", "after")}
-    cases: list[tuple[str, str | None]] = [("after", None), ("before", None)]
+    cases: list[tuple[Phase, str | None]] = [("after", None), ("before", None)]
     shared = set.intersection(*({task for task in grid.tasks if task is not None} for grid in grids["after"]))
     if shared - mix.keys() or len(mix) > 1:
         cases[1:1] = [("after", task) for task in sorted(shared)]
@@ -115,7 +116,7 @@ def together(named: Sequence[str]) -> Together:
 
 
 def _compared(grid: Grid, weights: Mapping[str, float], task: str | None, side: Side | None = None) -> Comparison:
-    comparison = Comparison.model_validate(compare(grid, TREATMENT, CONTROL, weights, task=task))
+    comparison = compare(grid, TREATMENT, CONTROL, weights, task=task)
     names = {} if side is None else {"treatment": side.treatment, "control": side.control}
     return comparison.model_copy(update=names)
 
@@ -189,7 +190,7 @@ def _side(given: str) -> Side:
     return Side(run, report, arm, primary.control, named)
 
 
-def _grid(sides: Sequence[Side], phase: str) -> Grid:
+def _grid(sides: Sequence[Side], phase: Phase) -> Grid:
     """Harmfulness of both arms in one phase, with the seeds of each run numbered after those of the runs before it."""
     import polars as pl
 

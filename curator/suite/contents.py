@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curator.report.part import plain
+from curator.conclusions.part import plain
 from curator.run.folder import write_json, write_text
 from curator.suite.model import VERSION, Contrast, Found, Paper, Run, Suite, Timing, Trainings
 from curator.suite.recovered import Recovered, known

@@ -6,17 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from curator.report.part import (
-    AtLeastZero,
-    BeforeAfter,
-    Comparison,
-    Count,
-    Many,
-    Number,
-    Outcome,
-    Part,
-    ShareOrNull,
-)
+from curator.conclusions import BeforeAfter, Comparison
+from curator.conclusions.part import AtLeastZero, Count, Many, Number, Outcome, Part, ShareOrNull
 from curator.suite.recovered import PaperNumber
 
 VERSION: Literal[1] = 1

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.conclusions import Rate
 from curator.report import drawing
 from curator.report.cells import Cell, Row, Table, interval, number, points, table
-from curator.report.part import Rate
 from curator.suite.model import Contrast, Run, RunDecision, Suite
 from curator.suite.recovered import PaperNumber
 from curator.suite.results import HIGH, LOW

@@ -5,15 +5,16 @@ sets; and the outcomes of all contrasts of a suite together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.conclusions import BeforeAfter
+from curator.conclusions.part import MIX
 from curator.recipe import Recipe
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, HIGH_MATCHED, LOW_MATCHED, Thresholds
 from curator.report.model import read_report
-from curator.report.part import MIX, BeforeAfter
 from curator.run import STAGES, Run
 from curator.run.readers import report_file
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
@@ -171,7 +172,7 @@ def contrast(
     level = LEVEL if level is None else level
     grids = {("harmfulness", "after"): grid} | ({("utility", "after"): utility} if utility else {})
     assessed = assess(grids, mix, treatment=first, control=second, level=level, thresholds=thresholds, margin=margin)
-    return {**asdict(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
+    return {**vars(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
 
 
 def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

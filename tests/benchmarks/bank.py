@@ -55,7 +55,7 @@ def null():
             found.append(table["p_holm"].min() <= 0.05)
             t.append(min(by_t(table)) <= 0.05)
             raw.append((table["p"] <= 0.05).mean())
-            usable.append([each.usable for each in reading.mixtures])
+            usable.append([each.usable for each in reading.mixtures.values()])
         each = (percent(values) for values in np.transpose(usable))
         row(f"{count} subsets", *map(percent, (found, t, raw)), *each, percent(np.any(usable, axis=1)))
 
@@ -80,10 +80,10 @@ def power():
             table = reading.predictors
             found.append(table.row(by_predicate=pl.col("feature") == "share:c0", named=True)["p_holm"] <= 0.05)
             first.append(table["feature"][0] == "share:c0")
-            category = reading.mixtures[0]
+            category = reading.mixtures["category"]
             usable.append(category.usable)
             if category.best:
-                less.append(category.best["c0"] < 0.125)
+                less.append(next(each.share for each in category.best if each.group == "c0") < 0.125)
         cells[rho, count] = found, first, usable, less
     what = "found (Holm)", "stands first", "ridge on categories usable", "its best mixture has less of it than the pool"
     for rho, (number, name) in product((0.3, 0.5, 0.65), enumerate(what)):

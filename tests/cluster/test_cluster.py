@@ -15,12 +15,12 @@ from sklearn.metrics import adjusted_rand_score
 from curator.cluster import cluster, inner_similarity
 from curator.cluster.describe import stability, top_terms
 from curator.cluster.result import Settings, record, sample, summary, table, write_rows
+from curator.conclusions.part import plain
 from curator.corpus.request import named
 from curator.errors import DataError
 from curator.pool.sources import read
 from curator.recipe.source import Source
 from curator.records import Messages, row_id
-from curator.report.part import plain
 from tests.cluster import planted_task
 
 ROWS = planted_task.rows()

@@ -13,9 +13,12 @@ from click.testing import CliRunner
 
 from curator.cli import cli
 from curator.cli.audit import own_folder, stem
+from curator.conclusions import BeforeAfter, Rate
+from curator.conclusions.part import plain
+from curator.conclusions.secondary import Retained
 from curator.corpus import BY_PROMPT, WITHOUT, _source, audit
 from curator.corpus.measure import recipe_of
-from curator.corpus.model import Audit, Measured, Retained
+from curator.corpus.model import Audit, Measured
 from curator.corpus.page import html, retained, summary
 from curator.corpus.request import Request, from_recipe, named, source_of
 from curator.corpus.route import _same, lines, ranked
@@ -25,7 +28,6 @@ from curator.pool.semantic import covered, redundancy
 from curator.pool.sources import Read
 from curator.recipe.inputs import sha256
 from curator.records import Messages, Verdict
-from curator.report.part import BeforeAfter, Rate, plain
 from curator.run.folder import write_json
 from curator.run.readers import report_file
 from curator.wording import rate

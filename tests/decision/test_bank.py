@@ -186,23 +186,24 @@ def test_log_odds_of_some_subsets_are_those_of_these_and_none_say_nothing(known)
 def test_a_mixture_that_matters_is_usable_and_its_best_has_less_of_what_harms() -> None:
     frames = bank(6, 60, features=2, rho=0.85, by="share:c0")
     reading = of(frames, mixtures=True)
-    category = next(each for each in reading.mixtures if each.grouping == "category")
+    category = reading.mixtures["category"]
+    best = {each.group: each.share for each in category.best}
     assert category.usable
     assert category.low > 0
-    assert sum(category.best.values()) == pytest.approx(1.0)
-    assert category.best["c0"] < 0.1
+    assert sum(best.values()) == pytest.approx(1.0)
+    assert best["c0"] < 0.1
     assert category.predicted < reading.subsets["harm"].mean()
     assert 0.0 <= category.predicted <= category.upper < reading.subsets["harm"].mean()
     # Nothing is asked for that the pool does not hold.
     held = dict(frames.groups["category"].value_counts().iter_rows())
-    assert all(100 * share <= held[name] + 1e-9 for name, share in category.best.items())
+    assert all(100 * share <= held[name] + 1e-9 for name, share in best.items())
 
 
 def test_too_few_subsets_say_nothing() -> None:
     reading = of(bank(1, 6, features=2), mixtures=True)
     assert reading.predictors["rho"].null_count() == 3
     assert len(reading.mixtures) == 3
-    assert all(each.rho is None and not each.usable for each in reading.mixtures)
+    assert all(each.rho is None and not each.usable for each in reading.mixtures.values())
     assert reading.reliability.one is None
 
 
@@ -239,7 +240,8 @@ def test_a_regression_that_knows_nothing_is_rarely_usable_and_not_told_to_know_t
     for seed in range(20):
         frames = bank(900 + seed, 24, features=1)
         subsets, groups, outcomes, features = frames
-        category = read(subsets, groups.select("id", "category"), outcomes, features, weights=TASKS, seed=1).mixtures[0]
+        reading = read(subsets, groups.select("id", "category"), outcomes, features, weights=TASKS, seed=1)
+        category = reading.mixtures["category"]
         rhos.append(category.rho)
         usable += category.usable
     assert usable <= stats.binom.ppf(0.999, 20, 0.05)

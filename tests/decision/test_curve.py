@@ -1,6 +1,5 @@
 """Curves of harmfulness: areas and first passages against slow twins, and decisions by the area."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -126,7 +125,7 @@ def test_the_recipe_may_name_the_area_as_what_decides(followed):
     pairs = {(each.treatment, each.control) for each in area.comparisons if each.phase == "during"}
     assert pairs == {("curated", "random"), ("none", "random"), ("curated", "none")}
     ends = [each for each in area.comparisons[1:] if (each.quantity, each.phase) == ("harmfulness", "after")]
-    assert [replace(each, p_holm=None) for each in ends] == [end.decision.primary]
+    assert [each.model_copy(update={"p_holm": None}) for each in ends] == [end.decision.primary]
     assert primary_of(Curve()) == ("harmfulness", "after")
 
 

@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -191,9 +190,9 @@ def test_an_interval_that_is_wide_for_skewness_names_no_number_of_seeds(verdicts
 def test_no_number_of_seeds_is_named_that_was_already_run(verdicts):
     primary = decide(verdicts({"curated": 0.25, "random": 0.4}, sd=0.2)).primary
     assert needed(primary, None, 3) > primary.seeds == 6
-    assert needed(replace(primary, sd_seed=0.01, sd_residual=0.05), None, 3) is None
+    assert needed(primary.model_copy(update={"sd_seed": 0.01, "sd_residual": 0.05}), None, 3) is None
     # The interval over prompts alone has no degrees of freedom by which t could be asked.
-    assert needed(replace(primary, sd_seed=0.0, sd_residual=0.0, df=None), None, 3) is None
+    assert needed(primary.model_copy(update={"sd_seed": 0.0, "sd_residual": 0.0, "df": None}), None, 3) is None
 
 
 def test_the_seeds_of_a_stricter_level_are_more(verdicts):
@@ -272,7 +271,7 @@ def test_the_sentence_names_the_control_and_all_four_rates(verdicts):
 )
 def test_the_verdict_says_what_an_arm_is_and_quotes_the_name_that_a_user_gave(verdicts, arm, words):
     frame = verdicts({"curated": 0.1, "random": 0.3})
-    primary = replace(decide(frame).primary, control=arm)
+    primary = decide(frame).primary.model_copy(update={"control": arm})
     assert words in verdict(primary)
     assert "aligned on the curated set" in verdict(primary)
 
@@ -281,7 +280,7 @@ def test_the_verdict_says_what_an_arm_is_and_quotes_the_name_that_a_user_gave(ve
     ("arm", "words"), [("none", "models fine-tuned without such rows"), ("full", "rows of the whole pool")]
 )
 def test_the_verdict_of_a_rehearsal_speaks_of_rows_that_were_mixed_in(verdicts, arm, words):
-    primary = replace(decide(verdicts({"curated": 0.1, "random": 0.3})).primary, control=arm)
+    primary = decide(verdicts({"curated": 0.1, "random": 0.3})).primary.model_copy(update={"control": arm})
     told = verdict(primary, rehearsal=True)
     assert told.startswith("Models fine-tuned with rows of the curated set mixed in gave harmful answers to")
     assert f"for {words} (" in told

@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,9 +69,10 @@ def test_the_corrected_interval_covers_the_truth():
         said = np.where(truth, generator.random(truth.shape) < 0.8, generator.random(truth.shape) < 0.1).astype(float)
         estimate = crossed((said[0] - said[1])[None])
         limits = interval(estimate)
-        study = Comparison(
-            "curated", "random", "harmfulness", "after", None, estimate.mean, limits.low, limits.high, limits.p, None,
-            said[0].mean(), said[1].mean(), 8, PROMPTS, 8 * PROMPTS, 0, "invented", df=estimate.df,
+        study = Comparison.filled(
+            treatment="curated", control="random", quantity="harmfulness", phase="after", difference=estimate.mean,
+            low=limits.low, high=limits.high, p=limits.p, treatment_rate=said[0].mean(), control_rate=said[1].mean(),
+            seeds=8, prompts=PROMPTS, pairs=8 * PROMPTS, unscored=0, method="invented", df=estimate.df, level=0.05,
         )  # fmt: skip
         hits, alarms = generator.binomial(50, 0.8, 2), generator.binomial(50, 0.1, 2)
         labels = {
@@ -109,13 +109,13 @@ def test_labels_that_do_not_suffice_leave_a_sensitivity_analysis(comparison, lab
 
 
 def test_mistakes_that_cannot_give_the_measured_rates_are_not_assumed(comparison):
-    near = replace(comparison, difference=-0.5, treatment_rate=0.25, control_rate=0.75)
+    near = comparison.model_copy(update={"difference": -0.5, "treatment_rate": 0.25, "control_rate": 0.75})
     found = correct(near, {}).assumed
     assert set(found) == {(se, sp) for se in (0.8, 0.9, 0.95, 1.0) for sp in (0.8, 0.9, 0.95, 1.0)}
     assert min(found.values()) == pytest.approx(-0.5 / 0.6)
-    edge = replace(near, treatment_rate=0.1, control_rate=0.9)
+    edge = near.model_copy(update={"treatment_rate": 0.1, "control_rate": 0.9})
     assert set(correct(edge, {}).assumed) == {(se, sp) for se in (0.9, 0.95, 1.0) for sp in (0.9, 0.95, 1.0)}
-    assert (0.7, 0.7) in correct(replace(near, treatment_rate=None, control_rate=None), {}).assumed
+    assert (0.7, 0.7) in correct(near.model_copy(update={"treatment_rate": None, "control_rate": None}), {}).assumed
 
 
 def test_labels_of_harm_correct_nothing_else(verdicts):

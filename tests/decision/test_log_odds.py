@@ -55,11 +55,11 @@ def test_means_and_differences_are_those_of_crossed_seeds_and_prompts():
     found = of(log_odds.sample(fraction=1.0, shuffle=True, seed=1), verdicts)
     for arm in ARMS:
         values = table(log_odds, arm, ["list", "dialogue"])
-        mean, limits = found.arms[arm]["anticipated"]["after"], interval(crossed(values, [0.5, 0.5]))
+        mean, limits = found.arms[arm]["anticipated"].after, interval(crossed(values, [0.5, 0.5]))
         assert (mean.value, mean.low, mean.high) == pytest.approx((values.mean(), limits.low, limits.high))
         assert mean.cells == values.size
-        assert found.arms[arm]["letter"]["after"].value == pytest.approx(table(log_odds, arm, ["letter"]).mean())
-        before = found.arms[arm]["anticipated"]["before"]
+        assert found.arms[arm]["letter"].after.value == pytest.approx(table(log_odds, arm, ["letter"]).mean())
+        before = found.arms[arm]["anticipated"].before
         assert before.value == pytest.approx(table(log_odds, arm, [None], "before").mean())
     pair = {(each.phase, each.task): each for each in found.differences}
     assert list(pair) == [
@@ -142,7 +142,7 @@ def test_unscored_answers_are_in_no_rate_and_too_few_seeds_have_no_interval():
     assert found.ranked[0].rho is not None
     assert found.ranked[0].low is None
     single = of(*invented(seeds=1))
-    mean = single.arms["curated"]["list"]["after"]
+    mean = single.arms["curated"]["list"].after
     assert mean.value is not None
     assert (mean.low, mean.high) == (None, None)
 
@@ -151,8 +151,8 @@ def test_an_arm_whose_numbers_are_all_alike_has_no_interval():
     log_odds, verdicts = invented()
     flat = log_odds.with_columns(log_odds=pl.lit(40.0))
     found = of(flat, verdicts)
-    assert found.arms["curated"]["list"]["after"].value == 40.0
-    assert found.arms["curated"]["list"]["after"].low is None
+    assert found.arms["curated"]["list"].after.value == 40.0
+    assert found.arms["curated"]["list"].after.low is None
     assert found.differences[0].difference == 0.0
     assert found.differences[0].low is None
     assert all(each.rho is None for each in found.ranked)

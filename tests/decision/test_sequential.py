@@ -20,10 +20,9 @@ PRIOR = {"sd_seed": 0.21, "sd_prompt": 0.14, "sd_residual": 0.65}
 
 
 def comparison(p, difference=-0.1):
-    empty = dict.fromkeys(("low", "high", "p_holm", "treatment_rate", "control_rate"))
-    return Comparison(
-        "curated", "random", "harmfulness", "after", None, difference, p=p, seeds=6, prompts=200, pairs=1200,
-        unscored=0, method="invented", **empty,
+    return Comparison.filled(
+        treatment="curated", control="random", quantity="harmfulness", phase="after", difference=difference, p=p,
+        seeds=6, prompts=200, pairs=1200, unscored=0, method="invented", level=0.05,
     )  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """A decision about the worst of several settings: which count, when it is durable or worse, and how often falsely."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -173,7 +171,7 @@ def test_an_open_setting_is_printed_with_its_own_reason_though_another_has_a_lar
     highs = [case.comparison.high for case in decision.worst.cases]
     assert highs[1] < highs[0] < 0
     assert (decision.outcome, decision.reason) == ("not distinguishable", "unscored")
-    assert replace(decision.primary, bootstrap=None) == decision.worst.cases[1].comparison
+    assert decision.primary.model_copy(update={"bootstrap": None}) == decision.worst.cases[1].comparison
     assert decision.beside.side == "less harmful"
     assert "at 'list@rows=20', the only open one of 2 settings;" in decision.sentence
     assert "1,520 pairs of the comparison have an unscored answer" in decision.sentence

@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curator.conclusions.bank import GroupShare, Mixture
+from curator.conclusions.secondary import PilotRound
 from curator.decision.bank import read
-from curator.decision.mixtures import Mixture
 from curator.errors import RunError
 from curator.experiment import bank as experiment_bank
 from curator.experiment import choice, grid, pilot
@@ -31,7 +32,7 @@ from curator.experiment.choice import (
     winner,
 )
 from curator.experiment.features import features, groups_of, labels_of, of_rows, of_sets
-from curator.experiment.pilot import Piloted, Round
+from curator.experiment.pilot import Piloted
 from curator.experiment.plan import Candidate
 from curator.pipeline import build
 from curator.recipe.bank import Bank
@@ -179,12 +180,15 @@ def test_more_of_what_a_set_covers_is_the_best_set_by_that_objective(world):
 
 
 def test_a_usable_mixture_is_filled_with_its_shares_and_the_surest_comes_first(world):
-    best = {"long": 0.0, "medium": 0.2, "short": 0.8}
-    mixtures = (
-        Mixture("opener", 4, 30, rho=0.9, usable=False),
-        Mixture("answer-length", 3, 30, rho=0.4, usable=True, best=best),
-        Mixture("opener", 4, 30, rho=0.6, usable=True, best={"i will not": 1.0}),
-    )
+    def found(rho, **best):
+        shares = tuple(GroupShare(group=name, share=share, pool=0.2) for name, share in best.items())
+        return Mixture.filled(groups=4, subsets=30, rho=rho, usable=bool(best), best=shares)
+
+    mixtures = {
+        "category": found(0.9),
+        "answer-length": found(0.4, short=0.8, medium=0.2, long=0.0),
+        "opener": found(0.6, **{"i will not": 1.0}),
+    }
     first, second = offered(world, replace(world[-1], mixtures=mixtures))[1]
     groups = {row["id"]: row for row in world[1].groups.iter_rows(named=True)}
     assert {groups[row]["opener"] for row in first.ids} == {"i will not"}
@@ -220,9 +224,9 @@ def test_kinds_take_turns_and_equal_sets_count_once():
 
 def halved(best, draw, **of_best):
     """A confirmation whose last round had these rates."""
-    last = Round(1, 2, 0.0, best, 0.0, costly=False, place=1, kept=True)
+    last = PilotRound(number=1, seeds=2, before=0.0, after=best, degenerate=0.0, costly=False, place=1, kept=True)
     compared = Candidate("score-0", kind="score", what="more words"), Candidate("draw-0", kind="draw")
-    rounds = {"score-0": (replace(last, **of_best),), "draw-0": (replace(last, after=draw),)}
+    rounds = {"score-0": (last.model_copy(update=of_best),), "draw-0": (last.model_copy(update={"after": draw}),)}
     return Piloted(rounds, *compared)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from curator.conclusions.part import plain
 from curator.corpus import audit
 from curator.corpus.model import Audit
 from curator.corpus.page import html, summary
 from curator.corpus.request import Request, source_of
 from curator.pool.screen.markup import CONTROL, WRAPPED, markup
-from curator.report.part import plain
 from tests import fakes
 
 # Prompts as trainers of each template write them.

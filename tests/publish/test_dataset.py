@@ -10,11 +10,11 @@ import pytest
 from datasets import load_dataset
 from ruamel.yaml import YAML
 
+from curator.conclusions.part import plain
 from curator.publish.dataset import VERDICTS, control_rows, dataset_rows
 from curator.publish.record import publishable, without_nulls
 from curator.report.markdown import markdown
 from curator.report.material import Model, Provenance
-from curator.report.part import plain
 
 
 @pytest.fixture

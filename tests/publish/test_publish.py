@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from curator.cli import cli
+from curator.conclusions.part import plain
 from curator.errors import PublishError, RunError
 from curator.pipeline import build
 from curator.publish.stage import publish
 from curator.report.model import read_report
-from curator.report.part import plain
 from curator.run import Run
 from curator.run.folder import write_json
 from curator.run.readers import dataset_folder, report_file

@@ -13,13 +13,13 @@ import pytest
 from pydantic import BaseModel
 
 import curator
+from curator.conclusions.part import plain
 from curator.pipeline import build
 from curator.publish.record import WITHHELD, dropped_rows, publishable, reason, sentence
 from curator.recipe import Recipe
 from curator.records import DROPPED_SCHEMA
 from curator.report.material import Dropped, Model, Provenance
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.run import Run
 from curator.run.readers import dataset_folder
 from tests.judge.test_rubric import Endpoint, served

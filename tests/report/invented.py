@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from curator.conclusions.part import plain
 from curator.decision.findings import conclude
 from curator.recipe.judge import Judges
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Trained, Vectors, row_id
 from curator.report.contents import assemble
 from curator.report.material import Engine, Model, Provenance, Timing
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.score.cosine import cosine
 from curator.selection import arms
 from curator.selection.solve import select

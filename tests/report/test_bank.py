@@ -9,14 +9,15 @@ from html import unescape
 import polars as pl
 import pytest
 
+from curator.conclusions.bank import Reliability
+from curator.conclusions.part import plain
 from curator.decision.bank import read
 from curator.publish.record import WITHHELD, publishable
-from curator.report.bank import LARGEST, STRONGEST, Bank, Reliability, bank_of, bank_plot, bank_tables
+from curator.report.bank import LARGEST, STRONGEST, Bank, bank_of, bank_plot, bank_tables
 from curator.report.figures import Figures
 from curator.report.html import webpage
 from curator.report.markdown import evidence, markdown
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.report.pictures import pictures
 from curator.run import Run
 from curator.run.files import save_frame
@@ -61,12 +62,11 @@ def test_it_is_the_reading_of_the_run_s_tables(run, frames, part):
     assert [each.feature for each in part.predictors] == reading.predictors["feature"].to_list()
     assert [each.p_holm for each in part.predictors] == reading.predictors["p_holm"].to_list()
     assert (part.subsets, part.draws, part.left_out, part.seeds, part.tasks) == (59, 19, 1, 2, ("list",))
-    assert part.reliability.model_dump() == vars(reading.reliability)
-    category = next(each for each in reading.mixtures if each.grouping == "category")
+    assert part.reliability == reading.reliability
     shown = part.mixtures["category"]
     assert shown.usable
-    assert {of.group: of.share for of in shown.best} == dict(category.best)
-    assert [of.share for of in shown.best] == sorted(category.best.values(), reverse=True)
+    assert shown == reading.mixtures["category"]
+    assert [of.share for of in shown.best] == sorted((of.share for of in shown.best), reverse=True)
     held = frames[1]["category"].value_counts()
     assert {of.group: of.pool for of in shown.best} == {name: count / 600 for name, count in held.iter_rows()}
     assert part.harm.max == reading.subsets["harm"].max()

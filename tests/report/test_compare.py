@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from curator.cli import cli
+from curator.conclusions.part import plain
 from curator.errors import RunError
 from curator.pipeline import build
 from curator.report.compare import compare, table
 from curator.report.model import read_report
-from curator.report.part import plain
 from curator.run.folder import write_json
 from tests.report.invented import changed
 from tests.small_run import recipe

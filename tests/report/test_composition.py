@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curator.conclusions.part import plain
 from curator.report.composition import TABLES
 from curator.report.markdown import markdown
 from curator.report.model import Report, read_report
-from curator.report.part import plain
 from curator.run import Run
 from curator.run.readers import report_file, webpage_file
 from curator.selection.composition import Composition

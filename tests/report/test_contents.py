@@ -1,11 +1,12 @@
 import json
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from curator.conclusions.part import plain
 from curator.decision.findings import conclude
 from curator.report.facts import overlap
 from curator.report.figures import Figures
@@ -13,7 +14,6 @@ from curator.report.html import webpage
 from curator.report.markdown import markdown
 from curator.report.material import Dropped, Timing, TrainingTime
 from curator.report.model import Report
-from curator.report.part import plain
 from curator.report.pilot import Pilot
 from tests.report.invented import EXACT, invent, verdicts_of
 
@@ -32,14 +32,14 @@ def test_figures_are_those_of_the_findings(run, report):
     found = run.findings
     assert report.decision.sentence == found.decision.sentence
     # No setting is named in a decision about the mean.
-    assert [{**plain(gate), "task": None} for gate in report.gates] == [asdict(gate) for gate in found.decision.gates]
+    assert report.gates == found.decision.gates
     assert not any("task" in plain(gate) for gate in report.gates)
     assert "worst" not in plain(report.decision)
     for arm, tasks in found.arms.items():
         for task, phases in tasks.items():
             for phase, rates in phases.items():
                 for quantity, rate in rates.items():
-                    assert plain(getattr(report.arms[arm][task], phase).of(quantity)) == asdict(rate)
+                    assert getattr(report.arms[arm][task], phase).of(quantity) == rate
     assert len(report.comparisons) == len(found.comparisons)
     roles = Counter(one.role for one in report.comparisons)
     assert roles["primary"] == 1

@@ -8,6 +8,7 @@ import jsonschema
 import polars as pl
 import pytest
 
+from curator.conclusions.part import plain, schema
 from curator.decision.comparisons import anticipated
 from curator.decision.depth import Depth, depth, flips
 from curator.publish.record import publishable
@@ -15,7 +16,6 @@ from curator.report.figures import Figures
 from curator.report.html import webpage
 from curator.report.markdown import evidence, markdown
 from curator.report.model import Report
-from curator.report.part import plain, schema
 from curator.report.plots import plots
 from curator.report.tables import tables
 from tests.report.invented import invent

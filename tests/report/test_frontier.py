@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from curator.conclusions.part import plain
 from curator.report.figures import Figures
 from curator.report.frontier import TABLES, figure, frontier_of
 from curator.report.html import webpage
 from curator.report.markdown import evidence, markdown
 from curator.report.model import read_report
-from curator.report.part import plain
 from curator.run.folder import write_json
 from curator.selection.floor import frontier_frame
 from curator.selection.frontier import frontier

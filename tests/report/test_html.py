@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from curator.conclusions.part import plain
 from curator.records import ANSWER_COLUMNS
 from curator.report.figures import Figures
 from curator.report.html import LONGEST_TEXT, Example, Sample, examples, prose, samples, webpage
 from curator.report.model import read_report
-from curator.report.part import plain
 from curator.report.tables import tables
 from curator.wording import percent, points
 from tests.report.invented import EXACT, changed, invent

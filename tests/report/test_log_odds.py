@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from curator.conclusions.log_odds import LogOdds, Opener
+from curator.conclusions.part import plain
 from curator.decision.log_odds import summarise
 from curator.publish.record import WITHHELD, publishable
 from curator.report.figures import Figures
@@ -13,8 +15,6 @@ from curator.report.html import webpage
 from curator.report.log_odds import log_odds_plot, log_odds_tables
 from curator.report.markdown import markdown
 from curator.report.model import Report
-from curator.report.openers import LogOdds, Opener
-from curator.report.part import plain
 from curator.report.plots import styles_of
 from tests.decision.test_log_odds import invented
 from tests.report.invented import invent

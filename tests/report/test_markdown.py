@@ -3,14 +3,15 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
 
+from curator.conclusions.part import plain
+from curator.conclusions.secondary import Forgetting, Prediction
 from curator.report.markdown import evidence, markdown, summary
 from curator.report.material import Stability, Timing
-from curator.report.part import plain
 from curator.selection.explain import stability
 from curator.wording import percent, points, probability, rate
 from tests.report.invented import EXACT, changed, invent
@@ -269,42 +270,26 @@ def test_recall_of_an_approximate_graph_stands_beside_what_truncation_cost(run):
 FORGETTING = "Does the score predict what is forgotten?"
 
 
-@dataclass
-class Predicted:
-    """One finding, with the fields that verification gives it."""
-
-    score: str
-    task: str = "list"
-    loss: str = "whole"
-    rho: float | None = 0.5
-    low: float | None = 0.25
-    high: float | None = 0.75
-    rows: int = 40
-    seeds: int = 2
+def predicted(score, **changes):
+    known = {"task": "list", "loss": "whole", "rho": 0.5, "low": 0.25, "high": 0.75, "rows": 40, "seeds": 2}
+    return Prediction(score=score, **known | changes)
 
 
-@dataclass
-class Forgotten:
-    task: str = "list"
-    loss: str = "whole"
-    rows: int = 40
-    seeds: int = 2
-    before: float = 1.25
-    mean: float = 0.5
-    sd: float = 0.125
-    agreement: float | None = 0.625
+def forgotten(**changes):
+    known = {"task": "list", "loss": "whole", "rows": 40, "seeds": 2, "before": 1.25, "mean": 0.5, "sd": 0.125}
+    return Forgetting(**known | {"agreement": 0.625} | changes)
 
 
-def report_on(run, forgotten, predictions):
-    return run.report(forgotten=forgotten, predictions=predictions)
+def report_on(run, rises, predictions):
+    return run.report(forgotten=rises, predictions=predictions)
 
 
 def test_figures_stand_in_the_report_and_in_its_tables(run):
     report = report_on(
-        run, [Forgotten()], [Predicted("cosine/max"), Predicted("interference/sign", loss="first-token", rho=-0.4)]
+        run, [forgotten()], [predicted("cosine/max"), predicted("interference/sign", loss="first-token", rho=-0.4)]
     )
-    assert plain(report.forgetting[0]) == vars(Forgotten())
-    assert plain(report.score_predicts[0]) == vars(Predicted("cosine/max"))
+    assert report.forgetting == (forgotten(),)
+    assert report.score_predicts[0] == predicted("cosine/max")
     part = sections(markdown(report))[FORGETTING]
     assert table(part) == [["list", "whole", "40", "2", "1.25", "0.5", "0.125", "0.62"]]
     assert table(part, after="Spearman") == [
@@ -319,9 +304,9 @@ def test_a_run_that_measured_no_forgetting_says_nothing_of_it(report):
 
 
 def test_what_could_not_be_computed_is_said(run):
-    few = sections(markdown(report_on(run, [Forgotten(rows=3)], [])))[FORGETTING]
+    few = sections(markdown(report_on(run, [forgotten(rows=3)], [])))[FORGETTING]
     assert "Too few rows are outside of all sets" in few
-    alone = report_on(run, [Forgotten(seeds=1, agreement=None)], [Predicted("flat", rho=None, low=None, high=None)])
+    alone = report_on(run, [forgotten(seeds=1, agreement=None)], [predicted("flat", rho=None, low=None, high=None)])
     part = sections(markdown(alone))[FORGETTING]
     assert table(part)[0][-1] == "one seed"
     assert table(part, after="Spearman") == [["flat", "list", "whole", "undefined", ""]]
@@ -329,7 +314,7 @@ def test_what_could_not_be_computed_is_said(run):
 
 @pytest.mark.parametrize("count", [40, 45])
 def test_a_long_table_is_cut_and_says_so(run, count):
-    part = sections(markdown(report_on(run, [Forgotten()], [Predicted(f"score-{number}") for number in range(count)])))[
+    part = sections(markdown(report_on(run, [forgotten()], [predicted(f"score-{number}") for number in range(count)])))[
         FORGETTING
     ]
     assert len(table(part, after="Spearman")) == 40

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from curator.cli import cli
+from curator.conclusions.part import plain, schema
 from curator.errors import RunError
 from curator.publish.record import publishable
 from curator.report.model import VERSION, Report, read_report
-from curator.report.part import plain, schema
 from tests.report.invented import invent
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports"

@@ -4,12 +4,12 @@ import html
 
 import pytest
 
+from curator.conclusions.part import plain
 from curator.decision.beside import OPEN
 from curator.publish.record import publishable
 from curator.report.figures import Figures
 from curator.report.html import webpage
 from curator.report.markdown import markdown
-from curator.report.part import plain
 from curator.report.plots import plots
 from curator.report.seeds import words
 from curator.wording import percent

@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from curator.conclusions.part import plain
 from curator.decision.findings import conclude
 from curator.recipe.verify import Thresholds
 from curator.report.html import webpage
 from curator.report.markdown import evidence, markdown, summary
 from curator.report.material import TaskSetting
-from curator.report.part import plain
 from curator.report.tables import tables
 from curator.wording import percent
 from tests.report.invented import invent

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from curator.conclusions.part import plain
 from curator.records import Scores, Vectors
-from curator.report.part import plain
 from curator.suite.results import diversity, set_facts, shared_rows
 
 

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from curator import cli
+from curator.conclusions.part import schema
 from curator.pipeline import build
-from curator.report.part import schema
 from curator.run import Run, Silent
 from curator.run.folder import opened
 from curator.suite.model import VERSION, Suite

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from curator.conclusions.part import plain
 from curator.errors import RecipeError
 from curator.report import drawing
-from curator.report.part import plain
 from curator.suite.contents import assemble
 from curator.suite.model import Found, Suite
 from curator.suite.page import html, primary

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from curator.report.part import CorrelationOrNull, Count, Many, Number, Part, Phase, Share, ShareOrNull
+from curator.conclusions.part import CorrelationOrNull, Count, Many, Number, Part, Phase, Share, ShareOrNull
 
 
 class Opener(Part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.json_schema import SkipJsonSchema
@@ -63,6 +63,11 @@ class Part(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    @classmethod
+    def filled(cls, **values: object) -> Self:
+        """The part with null for every key that is not given, which then is written too."""
+        return cls.model_validate({**dict.fromkeys(cls.model_fields), **values})
+
 
 def plain(part: Part) -> Values:
     """The part as JSON values, with the keys that it was given: what an older version did not write is not added."""
@@ -85,88 +90,6 @@ def unreadable(path: object, error: ValidationError) -> RunError:
         f"{path}: does not match its schema ({key}: {first['msg']}). Another version of curator wrote it, or another "
         "program changed it. Remove its folder and build again"
     )
-
-
-class Rate(Part):
-    """A rate with its 95% confidence interval; null if it was not measured."""
-
-    value: ShareOrNull
-    """The share, or the mean score for utility."""
-    low: ShareOrNull
-    """Lower limit of its 95% interval."""
-    high: ShareOrNull
-    """Upper limit."""
-    scored: Count
-    """Answers that could be judged."""
-    unscored: Count
-    """Answers that could not be judged; they are counted beside the rate, never in it."""
-    method: str | None
-    """How the interval was computed."""
-
-
-class BeforeAfter(Part):
-    """A rate before and after fine-tuning."""
-
-    before: Rate
-    after: Rate
-
-
-class Comparison(Part):
-    """A difference between two arms."""
-
-    treatment: str
-    """The first arm."""
-    control: str
-    """The second."""
-    quantity: Quantity
-    """What is compared."""
-    phase: Phase
-    """Before or after fine-tuning; during it: the mean over the whole of it, which is the area under the curve."""
-    task: str | None
-    """A task; null: the anticipated tasks, weighted."""
-    difference: CorrelationOrNull
-    """Treatment minus control, in [-1, 1]."""
-    low: Number
-    """Lower limit of its interval."""
-    high: Number
-    """Upper limit."""
-    p: Number
-    """Two-sided p-value."""
-    p_holm: Number
-    """Adjusted by Holm over the secondary comparisons; null for the primary one."""
-    treatment_rate: ShareOrNull = None
-    """The treatment's rate over the same pairs."""
-    control_rate: ShareOrNull = None
-    """The control's."""
-    seeds: Count
-    """Paired seeds."""
-    prompts: Count
-    """Probes."""
-    pairs: Count
-    """Pairs of answers that both sides scored."""
-    unscored: Count
-    """Pairs left out."""
-    method: str | None = None
-    """How the interval was computed."""
-    df: int | Number = None
-    """Degrees of freedom of its t."""
-    level: Number
-    """Two-sided level of the interval; 0.05 is a 95% interval."""
-    sd_seed: Number = None
-    """Standard deviation between seeds."""
-    sd_prompt: Number = None
-    """Standard deviation between probes."""
-    sd_residual: Number = None
-    """Standard deviation of what is left."""
-    bootstrap: Annotated[tuple[float, float], Field(strict=False)] | None = None
-    """Limits of a crossed bootstrap, from 8 seeds."""
-    category: str | None = None
-    """A category of probes, if only that category is compared."""
-
-    @property
-    def when(self) -> str:
-        """The phase in words."""
-        return "on average over fine-tuning" if self.phase == "during" else f"{self.phase} fine-tuning"
 
 
 class Quantiles(Part):
