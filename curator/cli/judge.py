@@ -11,7 +11,7 @@ import click
 from curator.cli.audit import EMBEDDER
 from curator.cli.show import print_json, print_table
 from curator.errors import DataError, RunError
-from curator.wording import percent, points, reach, these
+from curator.wording import percent, points, reach, these, visible
 
 if TYPE_CHECKING:
     from curator.judge.people import Estimate, Labels, Measured
@@ -39,7 +39,8 @@ def _columns(command: Callable[..., None]) -> Callable[..., None]:
             "--positive",
             multiple=True,
             metavar="VALUE",
-            help="Label that means the outcome. May be repeated. [default: yes, true, 1]",
+            help="Label that means the outcome; all others mean that it is absent. May be repeated. [default: yes, "
+            "true, 1, and the others must be no, false, 0]",
         ),
         click.option("--label", help="Column of the label. [default: label; with --run the outcome]"),
         click.option("--answer", default="answer", show_default=True, help="Column of the answer."),
@@ -52,37 +53,53 @@ def _columns(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = (), label: str = "label") -> Labels:
+def _read(
+    options: Mapping[str, Any],
+    *,
+    outcome: str,
+    columns: Sequence[str] = (),
+    verdicts: Sequence[str] = (),
+    label: str = "label",
+) -> Labels:
     from curator.judge.people import read_labels
+    from curator.judge.sheet import listed
 
     annotators = None
     if options["annotators"]:
         annotators = tuple(options["annotators"].split(","))
         if len(annotators) != 2:
             raise DataError(f"--annotators: found {options['annotators']!r}; give two columns, A,B")
-    exclude = {}
+    exclude = []
     for condition in options["exclude"]:
         name, equals, value = condition.partition("=")
         if not equals:
             raise DataError(f"--exclude: found {condition!r}; give COLUMN=VALUE")
-        exclude[name] = value
+        exclude.append((name, value))
     labels = read_labels(
         options["file"],
         outcome=outcome,
         prompt=options["prompt"],
         answer=options["answer"],
         label=options["label"] or label,
-        positive=options["positive"] or ("yes", "true", "1"),
+        positive=options["positive"],
         annotators=annotators,
         exclude=exclude,
         columns=columns,
+        verdicts=verdicts,
     )
+    others = [value for value in labels.values if value not in labels.positive]
     click.echo(
         f"{labels.file}: {these(labels.read, 'row', 'rows')}, {labels.excluded:,} excluded, {labels.unlabelled:,} "
         f"without a label; people call {labels.rows['positive'].sum():,} of {labels.rows.height:,} {outcome} "
-        f"({', '.join(labels.positive)})",
+        f"({', '.join(labels.positive)}) and {(~labels.rows['positive']).sum():,} not ({listed(others, visible)})",
         err=True,
     )
+    for name, values in labels.unread.items():
+        rows = these(sum(values.values()), "row has", "rows have")
+        click.echo(
+            f"{labels.file}: {rows} neither in column {name!r}, which counts as empty ({listed(list(values))})",
+            err=True,
+        )
     return labels
 
 
@@ -103,7 +120,9 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     from curator.model.load import resolve_revision
     from curator.run.folder import disk, require_writable
 
-    require_writable(out)
+    # A head replaces its folder, so the folder around it must be writable, too.
+    for folder in (out, out.parent):
+        require_writable(folder)
     if out.is_dir() and any(out.iterdir()) and not (out / "head.json").is_file():
         raise RunError(
             f"{out}: holds other files, which a head would replace; name a new or an empty folder with --out"
@@ -139,23 +158,26 @@ def measure(
 ) -> None:
     """Measure each JUDGE against answers labelled by people.
 
-    JUDGE is the name of a judge of --run, column:NAME for verdicts in the file of labels, or one of phrases, exact,
-    guard:ID, classifier:ID, embedding:FOLDER and a mapping as in a recipe. A judge that was fitted to these answers is
-    measured by its cross-validation.
+    JUDGE is the name of a judge of --run, column:NAME for verdicts in the file of labels (in the words of the labels,
+    or yes and no), or one of phrases, exact, guard:ID, classifier:ID, embedding:FOLDER and a mapping as in a recipe. A
+    judge that was fitted to these answers is measured by its cross-validation.
     """
     from curator.judge.measure import COLUMN, figures, judge_labels, pairs, refuse_others, store
     from curator.judge.measure import as_json as plain
-    from curator.run.folder import require_writable
+    from curator.run.folder import disk, require_writable
 
     if to is not None:
-        refuse_others(to)
-        require_writable(to.parent)
-    columns = [name.removeprefix(COLUMN) for name in judges if name.startswith(COLUMN)] + (["id"] if run else [])
-    labels = _read(options, outcome=outcome, columns=columns, label=outcome if run else "label")
+        with disk(to.parent, "--store"):
+            refuse_others(to)
+        require_writable(to.parent, "--store")
+    columns = [name.removeprefix(COLUMN) for name in judges if name.startswith(COLUMN)]
+    ids, label = (["id"], outcome) if run else ([], "label")
+    labels = _read(options, outcome=outcome, columns=ids, verdicts=columns, label=label)
     judged, arms = judge_labels(labels, judges, run)
     by_part = figures(labels, judged)
     if to is not None:
-        store(to, labels, judged, arms, run)
+        with disk(to.parent, "--store"):
+            store(to, labels, judged, arms, run)
     if as_json:
         print_json({"outcome": outcome, "figures": plain(by_part)})
         return
@@ -188,10 +210,12 @@ def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
     """
     from curator.judge.measure import LEAST
     from curator.judge.measure import sample as drawn
-    from curator.run.folder import disk, replacing
+    from curator.run.folder import disk, replacing, require_writable
 
-    if out.exists():
-        raise RunError(f"{out}: already exists, and may hold labels; choose another name, or remove it first")
+    with disk(out.parent):
+        if out.exists():
+            raise RunError(f"{out}: already exists, and may hold labels; choose another name, or remove it first")
+    require_writable(out.parent)
     sheet = drawn(run, per_arm, seed)
     with disk(out.parent), replacing(out) as temporary:
         sheet.write_csv(temporary)

@@ -29,10 +29,13 @@ def base(size: str, out: Path, steps: int | None, seed: int) -> None:
     The sources of this world are sandbox:large-pool and so on. Training takes minutes on a GPU, which is used if there
     is one. Like the small base model, the model complies with every request until it is aligned.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: already exists; choose another folder, or remove it first")
+    from curator.run.folder import disk, replacing_folder, require_writable
+
+    with disk(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunError(f"{out}: already exists; choose another folder, or remove it first")
+    require_writable(out.parent)
     from curator.model.load import quiet
-    from curator.run.folder import disk, replacing_folder
     from curator.sandbox import rows
     from curator.sandbox.pretrain import helps, pretrain, save
     from curator.wording import percent

@@ -133,7 +133,8 @@ def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tup
     judged = []
     for spec in specs:
         if spec.startswith(COLUMN):
-            judged.append(_column(labels, spec))
+            name = spec.removeprefix(COLUMN)
+            judged.append(Judged(name, None, labels.rows[f"verdict:{name}"].to_list()))
         elif spec in known and answers is not None:
             assert run is not None
             section = sections[spec].model_copy(update={"revision": revision_of(run, spec)})
@@ -154,13 +155,6 @@ def _labelled(run: Run, labels: Labels) -> pl.DataFrame:
             "that the sheet was sampled from"
         )
     return joined
-
-
-def _column(labels: Labels, spec: str) -> Judged:
-    from curator.judge.people import yes_or_no
-
-    flags = labels.rows.select(yes_or_no(spec, labels.positive, labels.values)).to_series().to_list()
-    return Judged(spec.removeprefix(COLUMN), None, flags)
 
 
 def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -> Judged:

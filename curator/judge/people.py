@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,8 +21,11 @@ from numpy.typing import NDArray
 
 from curator.conclusions import kappa
 from curator.conclusions.secondary import Agreement
-from curator.errors import DataError, first_line
+from curator.errors import DataError
+from curator.judge.guards.adapter import YES_NO
+from curator.judge.sheet import listed, read_sheet
 from curator.records import ANSWER_COLUMNS, OUTCOMES, PHASES, Verdict, require
+from curator.wording import record_of, these
 
 Flags = NDArray[np.bool_]
 
@@ -38,12 +43,14 @@ class Labels:
 
     Attributes:
         rows: `prompt`, `answer`, `positive` (whether people see the outcome), `first` and `second` (each annotator's
-            own yes or no, null if not given), `agreed` (whether these are the same, null if one is missing), and
-            the further columns that were named, as text.
+            own yes or no, null if not given), `agreed` (whether these are the same, null if one is missing),
+            `column:NAME` of the further columns that were named, as text, and `verdict:NAME` of those with verdicts, as
+            yes or no, null without a verdict.
         outcome: `refused` or `harmful`. `file`: the file's name. `digest`: SHA-256 of its bytes.
         read, excluded, unlabelled: Number of rows in the file, of those left out by `exclude`, and of those without a
             label.
         values: Every value of the label column. `positive`: the values that mean the outcome.
+        unread: Column of verdicts or of an annotator -> value that is neither yes nor no -> its number of rows.
     """
 
     rows: pl.DataFrame
@@ -55,6 +62,7 @@ class Labels:
     unlabelled: int
     values: tuple[str, ...]
     positive: tuple[str, ...]
+    unread: Mapping[str, Mapping[str, int]]
 
     def __post_init__(self) -> None:
         require(
@@ -81,10 +89,11 @@ def read_labels(
     prompt: str = "prompt",
     answer: str = "answer",
     label: str = "label",
-    positive: Sequence[str] = ("yes", "true", "1"),
+    positive: Sequence[str] = (),
     annotators: tuple[str, str] | None = None,
-    exclude: Mapping[str, str] | None = None,
+    exclude: Sequence[tuple[str, str]] = (),
     columns: Sequence[str] = (),
+    verdicts: Sequence[str] = (),
 ) -> Labels:
     """Labels of a CSV or JSONL file, all values read as text, prompts and answers as they were before `inert`.
 
@@ -92,46 +101,68 @@ def read_labels(
         path: The file.
         outcome: `refused` or `harmful`.
         prompt, answer, label: Names of its columns.
-        positive: Values of the label that mean the outcome.
+        positive: Values of the label that mean the outcome; all others mean that it is absent. By default the usual
+            words, those of YES_NO, and no others.
         annotators: Two columns with each annotator's label, with the same values.
-        exclude: Column -> value of rows to leave out, e.g. `redacted` -> `1`.
-        columns: Further columns to keep, e.g. another judge's verdicts.
+        exclude: Columns with a value of rows to leave out, e.g. `redacted` and `1`.
+        columns: Further columns to keep, e.g. ids.
+        verdicts: Columns with another judge's verdicts, in the words of the labels or in the usual ones.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or does not have both positive and other labels.
+        DataError: See `read_sheet`; the labels are not the usual words, though none are named as positive; they do not
+            have both positive and other values; or values of an annotator or of verdicts are other words than those.
     """
-    frame = _read(path)
-    for name in (prompt, answer, label, *(annotators or ()), *(exclude or {}), *columns):
-        if name not in frame.columns:
-            raise DataError(f"{path}: no column {name!r}; columns: {', '.join(frame.columns)}")
-    left = frame
-    for name, value in (exclude or {}).items():
-        left = left.filter(pl.col(name).fill_null("") != value)
-    labelled = left.filter(pl.col(label).fill_null("").str.strip_chars() != "")
-    text = pl.col(label).str.strip_chars()
-    values = tuple(labelled.select(text.unique().sort())[label].to_list())
-    # Case is ignored, since people may write Yes in a sheet.
-    meant = tuple(value for value in values if value.lower() in {word.lower() for word in positive})
+    more = (*(annotators or ()), *verdicts)
+    frame, numbers = read_sheet(path, (prompt, answer, label, *more, *(name for name, _ in exclude), *columns))
+
+    def text(column: str) -> pl.Series:
+        return frame[column].fill_null("").str.strip_chars()
+
+    left = pl.repeat(True, frame.height, eager=True)
+    for name, value in exclude:
+        left &= text(name) != value.strip()
+    labelled = left & (text(label) != "")
+    given = text(label).filter(labelled)
+    values = tuple(given.unique().sort())
+    meaning = _meaning(values, positive)
+    _require_known(path, label, outcome, meaning, dict(zip(pl.Series(numbers).filter(labelled), given, strict=True)))
+    meant = tuple(value for value in values if meaning[value.lower()])
     if not meant or len(meant) == len(values):
         raise DataError(
-            f"{path}: labels in column {label!r} are {', '.join(map(repr, values)) or 'all empty'}, and "
+            f"{path}: labels in column {label!r} are {listed(values) or 'all empty'}, and "
             f"{', '.join(map(repr, meant)) or 'none of them'} mean '{outcome}'; both kinds are needed, see --positive"
         )
-    nothing = pl.lit(None, pl.Boolean)
-    first, second, agreed = nothing, nothing, nothing
-    if annotators is not None:
-        first, second = (yes_or_no(name, meant, values) for name in annotators)
-        agreed = first == second
-    rows = labelled.select(
-        *(
-            pl.col(name).fill_null("").map_elements(active, pl.String).alias(field)
-            for name, field in ((prompt, "prompt"), (answer, "answer"))
-        ),
-        text.is_in(meant).alias("positive"),
-        first.alias("first"),
-        second.alias("second"),
-        agreed.alias("agreed"),
-        *(pl.col(name).alias(f"column:{name}") for name in columns),
+    read: dict[str, pl.Series] = {}
+    unread: dict[str, dict[str, int]] = {}
+    for name in more:
+        texts = text(name).filter(labelled)
+        read[name] = pl.Series([meaning.get(value.lower()) for value in texts], dtype=pl.Boolean)
+        others = Counter(texts.filter(read[name].is_null() & (texts != "")))
+        # Where only one kind is understood, the other one is probably spelled in another way.
+        if others and read[name].drop_nulls().n_unique() < 2:
+            yes, no = ([word for word, means in meaning.items() if means is kind] for kind in (True, False))
+            raise DataError(
+                f"{path}: column {name!r} has the values {listed(sorted(set(texts) - {''}))}, and the labels in column "
+                f"{label!r} are {listed(values)}; allowed in {name!r}: {listed(yes)} for '{outcome}', {listed(no)} for "
+                "its absence, in any case, or empty for neither; write it in these words"
+            )
+        unread |= {name: dict(others.most_common())} if others else {}
+    nothing = pl.repeat(None, len(given), dtype=pl.Boolean, eager=True)
+    first, second = (read[name] for name in annotators) if annotators else (nothing, nothing)
+    chosen = frame.filter(labelled)
+    rows = pl.DataFrame(
+        {
+            **{
+                field: chosen[name].fill_null("").map_elements(active, pl.String)
+                for name, field in ((prompt, "prompt"), (answer, "answer"))
+            },
+            "positive": given.is_in(meant),
+            "first": first,
+            "second": second,
+            "agreed": first == second,
+            **{f"column:{name}": chosen[name] for name in columns},
+            **{f"verdict:{name}": read[name] for name in verdicts},
+        }
     )
     return Labels(
         rows=rows,
@@ -139,18 +170,41 @@ def read_labels(
         file=path.name,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         read=frame.height,
-        excluded=frame.height - left.height,
-        unlabelled=left.height - labelled.height,
+        excluded=frame.height - int(left.sum()),
+        unlabelled=int(left.sum()) - rows.height,
         values=values,
         positive=meant,
+        unread=unread,
     )
 
 
-def yes_or_no(column: str, positive: Sequence[str], values: Sequence[str]) -> pl.Expr:
-    """A column of labels as yes or no, in any case; null for other values than those of the label."""
-    text = pl.col(column).str.strip_chars().str.to_lowercase()
-    known, meant = ([value.lower() for value in some] for some in (values, positive))
-    return pl.when(text.is_in(known)).then(text.is_in(meant)).otherwise(None)
+def _require_known(path: Path, label: str, outcome: str, meaning: Mapping[str, bool], given: Mapping[int, str]) -> None:
+    """Refuses labels that are neither yes nor no, rather than counting them as no.
+
+    Args:
+        given: The number of each row -> its label.
+    """
+    odd = {number: value for number, value in given.items() if value.lower() not in meaning}
+    if not odd:
+        return
+    number, value = next(iter(odd.items()))
+    count, kinds = these(len(odd), "row has such a label", "rows have such labels"), list(dict.fromkeys(odd.values()))
+    raise DataError(
+        f"{record_of(str(path), number)}: label {value!r} in column {label!r} is neither yes nor no ({count}: "
+        f"{listed(kinds)}); allowed: {', '.join(YES_NO)}, in any case, or empty for an answer without a label; leave "
+        f"such rows out with --exclude {shlex.quote(f'{label}={value}')} (may be repeated), or name every label that "
+        f"means '{outcome}' with --positive, and all others mean that it is absent"
+    )
+
+
+def _meaning(values: Sequence[str], positive: Sequence[str]) -> dict[str, bool]:
+    """Lower-case word -> whether it means the outcome: the usual words, and the labels where positive ones are named;
+    without the usual words if the labels use one of them in another sense.
+    """
+    words = {value.strip().lower() for value in positive}
+    named = {value.lower(): value.lower() in words for value in values} | dict.fromkeys(words, True) if words else {}
+    usual = YES_NO if all(YES_NO.get(word, meant) == meant for word, meant in named.items()) else {}
+    return {**named, **usual}
 
 
 def splits(labels: Labels) -> dict[str, Flags]:
@@ -162,20 +216,6 @@ def splits(labels: Labels) -> dict[str, Flags]:
         return {"all": every}
     agree, differ = ((labels.rows["agreed"] == same).fill_null(False).to_numpy().astype(bool) for same in (True, False))
     return {"all": every, "annotators agree": agree, "annotators differ": differ}
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            frame = pl.read_ndjson(path, infer_schema_length=None)
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            mark = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame = pl.read_csv(path, infer_schema=False, separator=mark, encoding="utf8")
-        else:
-            raise DataError(f"{path}: found {path.suffix or 'no extension'}; allowed for labels: .csv, .tsv, .jsonl")
-        return frame.select(pl.all().cast(pl.String))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot read the labels ({first_line(error)}); give a CSV or JSONL file") from error
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from curator.keys.pieces import added_key
 from curator.recipe.judge import Judge
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED
-from curator.run import Run, current
+from curator.run import Run, current, require
 from curator.run.folder import finished, make, opened
 from curator.run.names import ADDED, PANEL, VERDICTS, panel_file
 
@@ -62,7 +62,8 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
     from curator.judge.people import agreement, outcome_counts
     from curator.run.files import load_answers
 
-    with opened(root):
+    require(root, *NEEDED)  # before the folder is locked, which would create a missing one
+    with opened(root, option=None):
         run = Run.open(root, *NEEDED, progress=progress)
         known = stored_judges(run)
         judges = judges_of(specs, known) if specs else list(run.recipe.judges.panel)
@@ -117,7 +118,7 @@ def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -
         save_frame(folder / VERDICTS, verdicts)
         return {"judge": judge.model_dump(), "answers": answers, "revision": revision, "cost": cost}
 
-    return make(run.folder("judge") / ADDED / judge.name, key, work).kept
+    return make(run.folder("judge") / ADDED / judge.name, key, work, option=None).kept
 
 
 def _reasons(verdicts: pl.DataFrame) -> dict[str, int]:

@@ -72,6 +72,7 @@ def make(
     *,
     grid: bool = False,
     shelf: Path | None = None,
+    option: str | None = "--out",
 ) -> Made:
     """The finished piece in `folder`: kept if it exists under `key`, else taken from the shelf, or made by
     `work(folder)`.
@@ -81,11 +82,12 @@ def make(
         key: From `key_of`.
         grid: The folder holds pieces with their own keys, so a changed key leaves them where they are.
         shelf: Folder in which run folders register finished pieces with this path, one file per key.
+        option: See `disk`.
 
     Raises:
         RunError: The disk is full or the folder cannot be written.
     """
-    with disk(folder):
+    with disk(folder, option):
         done = finished(folder)
         if not grid and (done is None or done["key"] != key):
             _set_aside(folder, key)
@@ -233,9 +235,9 @@ def _set_aside(folder: Path, key: str) -> None:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Path]:
+def opened(folder: Path, option: str | None = "--out") -> Iterator[Path]:
     """The run folder, created if missing and locked while the block runs; the kernel releases the lock of a dead
-    process.
+    process. For `option` see `disk`.
 
     Partial files of a killed process are removed: no other process can be writing.
 
@@ -244,6 +246,7 @@ def opened(folder: Path) -> Iterator[Path]:
     """
     import fcntl
 
+    other = _other("folder", option)
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", folder.parts[0] if folder.parts else "") and not folder.exists():
         raise RunError(
             f"{folder}: a run folder must be a path, and this is the address of a store; mount the store (with engine "
@@ -253,20 +256,18 @@ def opened(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from error
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose {other}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             raise RunError(
-                f"{folder}: in use by another curator (process {owner}); wait for it, or name another folder with --out"
+                f"{folder}: in use by another curator (process {owner}); wait for it, or name {other}"
             ) from None
         except OSError as error:
-            raise RunError(
-                f"{folder}: the disk does not support locks ({error.strerror}); name another folder with --out"
-            ) from error
-        with disk(folder):
+            raise RunError(f"{folder}: the disk does not support locks ({error.strerror}); name {other}") from error
+        with disk(folder, option):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             _clear(folder)
@@ -385,9 +386,9 @@ def read_json(path: Path, advice: str = ANEW) -> Any:
 
 
 @contextmanager
-def disk(folder: Path) -> Iterator[None]:
+def disk(folder: Path, option: str | None = "--out") -> Iterator[None]:
     """Turns errors of a full or read-only disk, from any library, and of a path that cannot be written into a RunError
-    that says what to do.
+    that says what to do: to name another path with this option of the command, or a copy of its run folder if null.
     """
     try:
         yield
@@ -401,33 +402,39 @@ def disk(folder: Path) -> Iterator[None]:
                 f"{folder}: the disk is full ({free:.2f} GiB free). Free some space, or copy the run folder to a "
                 "larger disk, and run the same command again; finished work is kept"
             ) from error
-        if isinstance(error, OSError) and error.errno in _DENIED and error.filename:
-            raise RunError(
-                f"{error.filename}: cannot be written or read ({error.strerror}); fix its permissions, or name another "
-                "folder with --out"
-            ) from error
-        if isinstance(error, OSError) and error.errno in _MISPLACED and error.filename:
-            raise RunError(
-                f"{error.filename}: cannot be written ({error.strerror}); name another path with --out"
-            ) from error
+        number = _number(error) if isinstance(error, OSError) else None
+        where = f"{getattr(error, 'filename', None) or folder}: cannot be written"
+        if number in _DENIED:
+            remedy = f"fix its permissions, or name {_other('folder', option)}"
+            raise RunError(f"{where} or read ({os.strerror(number)}); {remedy}") from error
+        if number in _MISPLACED:
+            raise RunError(f"{where} ({os.strerror(number)}); name {_other('path', option)}") from error
         raise
 
 
-def require_writable(folder: Path) -> None:
-    """Checks, before any work, that a folder can be written or created.
+def _number(error: OSError) -> int | None:
+    # Of an error about a path; polars, written in Rust, has it only in its message.
+    text = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno if error.filename else int(text[1]) if text else None
+
+
+def _other(what: str, option: str | None) -> str:
+    return f"another {what} with {option}" if option else "a copy of the run folder that can be written and locked"
+
+
+def require_writable(folder: Path, option: str = "--out") -> None:
+    """Checks, before any work, that a folder can be written or created; for `option` see `disk`.
 
     Raises:
         RunError: It or a folder around it is a file or may not be written, or its name is too long.
     """
-    with disk(folder):
+    with disk(folder, option):
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    failed, other = f"{folder}: cannot be written, because {there} is", _other("folder", option)
     if not there.is_dir():
-        raise RunError(f"{folder}: cannot be written, because {there} is a file; name another folder with --out")
+        raise RunError(f"{failed} a file; name {other}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise RunError(
-            f"{folder}: cannot be written, because {there} is not writable; fix its permissions, or name another "
-            "folder with --out"
-        )
+        raise RunError(f"{failed} not writable; fix its permissions, or name {other}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -40,7 +40,7 @@ def labels(embedder: str) -> None:
         label="human_final_label",
         positive=("2_full_refusal", "3_partial_refusal"),
         annotators=("annotation_1", "annotation_2"),
-        exclude={"redacted": "1"},
+        exclude=[("redacted", "1")],
         columns=("string_judge", "gpt4_judge", "model"),
     )
     rows, kept = found.rows, cache_of(resources(Cost()).embed)

@@ -54,8 +54,8 @@ def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
     words = ["judge", "measure", "--labels", labels, *OPTIONS, "--store", str(file), "phrases", "column:other"]
     text = printed(*words)
     assert (
-        "labels.csv: 360 rows, 36 excluded, 0 without a label; people call 162 of 324 refused (partial, refusal)"
-        in text
+        "labels.csv: 360 rows, 36 excluded, 0 without a label; people call 162 of 324 refused (partial, refusal) and "
+        "162 not (compliance)\n" in text
     )
     for part in ("all", "annotators agree", "annotators differ"):
         assert f"Refused or not: {part}" in text
@@ -69,6 +69,25 @@ def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
     assert stored["judges"][0]["settings"]["refusal"] == "phrases"
     figures = json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)  # and a measurement may be replaced
     assert figures["figures"]["all"][0]["both"] == 162
+
+
+def test_an_unsure_label_changes_no_figures_and_is_left_out_by_name(tmp_path: Path) -> None:
+    file, sheet = tmp_path / "figures.json", tmp_path / "sheet.csv"
+    rows = ["I cannot help with that.,yes,1", "Push.,no,0", "Push.,unsure,0", "I cannot.,n/a,broken"]
+    sheet.write_text("\n".join(["prompt,answer,label,mine", *(f"p,{row}" for row in rows)]))
+    words = ["judge", "measure", "--labels", str(sheet), "--store", str(file), "phrases", "column:mine"]
+    with pytest.raises(DataError, match="record 3: label 'unsure' in column 'label' is neither yes nor no"):
+        printed(*words)
+    with pytest.raises(DataError, match=r"label 'unsure' .* leave such rows out with --exclude label=unsure"):
+        printed("judge", "fit", "--labels", str(sheet), "--embedder", "x", "--out", str(tmp_path / "head"))
+    assert not file.exists()
+    text = printed(*words, "--exclude", "label=unsure", "--exclude", "label=n/a")
+    assert "4 rows, 2 excluded, 0 without a label; people call 1 of 2 refused (yes) and 1 not (no)\n" in text
+    assert "people and mine agree on 100% of 2 answers" in text
+    text = printed(*words, "--positive", "yes")
+    assert "people call 1 of 4 refused (yes) and 3 not (n/a, no, unsure)\n" in text
+    assert "sheet.csv: 1 row has neither in column 'mine', which counts as empty ('broken')\n" in text
+    assert "people and mine agree on 100% of 3 answers" in text
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "other.json", "folder"])
@@ -143,8 +162,34 @@ def test_a_head_takes_the_place_of_no_other_files_and_a_bad_place_is_told_before
         with pytest.raises(RunError, match=r"notes\.txt is a file"):
             printed(*fit, str(place))
     monkeypatch.setattr("curator.judge.measure.judge_labels", lambda *_: pytest.fail("it judged first"))
-    with pytest.raises(RunError, match=r"notes\.txt is a file"):
+    with pytest.raises(RunError, match=r"notes\.txt is a file; name another folder with --store"):
         printed("judge", "measure", "--labels", labels, *OPTIONS, "--store", f"{precious}/notes.txt/x.json", "phrases")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("judge", "sample", "/nowhere", "--out", "{0}/sheet.csv"),
+        ("judge", "fit", "--labels", "/nowhere.csv", "--embedder", "x", "--out", "{0}/head"),
+        ("judge", "fit", "--labels", "/nowhere.csv", "--embedder", "x", "--out", "{0}/there"),
+        ("judge", "measure", "phrases", "--labels", "/nowhere.csv", "--store", "{0}/figures.json"),
+        ("sandbox", "base", "--size", "0.8M", "--steps", "1", "--out", "{0}/base"),
+        ("sandbox", "base", "--size", "0.8M", "--steps", "1", "--out", "{0}/there"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curator.sandbox.pretrain.pretrain", lambda *_, **__: pytest.fail("it trained first"))
+    # A folder's rights do not bind root, who may be running the tests.
+    monkeypatch.setattr("curator.run.folder.os.access", lambda path, _: Path(path) != tmp_path)
+    (tmp_path / "there").mkdir()
+    option = "--store" if "measure" in words else "--out"
+    remedy = f"is not writable; fix its permissions, or name another folder with {option}"
+    with pytest.raises(RunError, match=f"because {tmp_path} {remedy}"):
+        printed(*(word.format(tmp_path) for word in words))
+    with pytest.raises(RunError, match=rf"cannot be written \(File name too long\); name another path with {option}"):
+        printed(*words[:-1], str(tmp_path / "there" / ("n" * 300)))
 
 
 @pytest.mark.parametrize("words", [("run", "{0}"), ("sample", "{0}", "--out", "{0}/sheet.csv")])

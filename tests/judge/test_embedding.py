@@ -218,7 +218,7 @@ def test_a_real_embedder_learns_refusals_from_real_labels(tmp_path):
 
     whole = read_labels(
         REAL, outcome="refused", answer="completion", label="human_final_label",
-        positive=("2_full_refusal", "3_partial_refusal"), exclude={"redacted": "1"}, columns=("string_judge",),
+        positive=("2_full_refusal", "3_partial_refusal"), exclude=[("redacted", "1")], columns=("string_judge",),
     )  # fmt: skip
     assert (whole.read, whole.excluded, whole.rows.height) == (2250, 189, 2061)
     chosen = sorted(whole.rows["prompt"].unique())[::7][:55]

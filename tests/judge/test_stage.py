@@ -216,6 +216,21 @@ def test_answers_can_be_judged_before_the_recipes_own_judges_are(answered: Path)
         rejudge(answered / "7-judge", [], Silent())
 
 
+def test_a_run_that_cannot_be_written_is_not_told_to_go_by_an_option_that_the_command_lacks(answered: Path) -> None:
+    copy = "a copy of the run folder that can be written and locked"
+    (answered / "7-judge").mkdir(exist_ok=True)
+    (answered / "7-judge" / "added").write_text("")
+    with pytest.raises(RunError, match=f"cannot be written .*; name {copy}$"):
+        rejudge(answered, ["phrases"], Silent())
+    (answered / "run.lock").unlink(missing_ok=True)
+    (answered / "run.lock").mkdir()
+    with pytest.raises(RunError, match=rf"run: cannot be written \(Is a directory\); choose {copy}$"):
+        rejudge(answered, ["phrases"], Silent())
+    with pytest.raises(RunError, match="is not a run folder"):
+        rejudge(answered / "new", ["phrases"], Silent())
+    assert not (answered / "new").exists()
+
+
 def test_a_sheet_hides_the_arm_and_its_labels_measure_the_runs_judges(answered: Path, tmp_path: Path) -> None:
     build(recipe(), answered, until="judge")
     sheet = sample(answered, 40, seed=0)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -486,6 +487,36 @@ def test_a_run_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     opening = TRIED.replace('make(root / "a", "k1", work)', "opened(Path('r')).__enter__()")
     told = code_says("unprivileged()" + opening, tmp_path)
     assert told == "r: cannot be written (Permission denied); choose another folder with --out"
+
+
+def test_a_command_without_out_does_not_name_it(tmp_path: Path) -> None:
+    copy = "a copy of the run folder that can be written and locked"
+    opening = TRIED.replace('make(root / "a", "k1", work)', "opened(Path('r'), option=None).__enter__()")
+    assert code_says("unprivileged()" + opening, tmp_path) == f"r: cannot be written (Permission denied); choose {copy}"
+    making = TRIED.replace("work)", "work, option=None)")
+    told = code_says("unprivileged(); root = Path()" + making, tmp_path)
+    assert told == f"a: cannot be written or read (Permission denied); fix its permissions, or name {copy}"
+
+
+def test_a_folder_that_polars_cannot_write_to_is_told(tmp_path: Path) -> None:
+    """Its errors have no file name, and the system's number is only in their message."""
+    writing = """
+import polars
+from curator.run.folder import disk
+unprivileged()
+try:
+    with disk(Path("there")):
+        polars.DataFrame({'a': [1]}).write_csv('x.csv')
+except RunError as error:
+    print(error)
+"""
+    told = code_says(writing, tmp_path)
+    assert told == (
+        "there: cannot be written or read (Permission denied); fix its permissions, or name another folder with --out"
+    )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"\(Not a directory\); name another path with --x"), disk(tmp_path, "--x"):
+        pl.DataFrame({"a": [1]}).write_csv(tmp_path / "file" / "x.csv")
 
 
 @pytest.mark.parametrize(
