@@ -93,7 +93,6 @@ def build(
     root: Path,
     *,
     until: str = STAGES[-1],
-    base: Path = Path("."),
     progress: Progress | None = None,
     shelf: Path | None = None,
 ) -> dict[str, Made]:
@@ -103,7 +102,6 @@ def build(
         recipe: The recipe to run.
         root: The run folder; created if missing.
         until: Last stage to run, one of STAGES.
-        base: Folder that relative paths of sources start from.
         progress: Receives progress.
         shelf: A folder through which several run folders share finished pieces with equal keys.
 
@@ -119,7 +117,7 @@ def build(
     searches = recipe.verify.finds_regime and (recipe.select.piloted or until not in CHOICE)
     made: dict[str, Made] = {}
     check = partial(_require_judges, until=until)
-    with begun(recipe, root, base, progress, shelf, check=check) as (run, keys):
+    with begun(recipe, root, progress, shelf, check=check) as (run, keys):
         experiment.prepare(run, until, keys)
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage == "represent":
@@ -132,7 +130,7 @@ def build(
     return made
 
 
-def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> None:
+def select(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> None:
     """Chooses rows without training, and writes them as a data set that is marked as not verified. A build of the same
     recipe continues from there. Arguments and errors are as in `build`; the recipe may lack sections for verification.
 
@@ -140,7 +138,7 @@ def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Prog
         RecipeError: The recipe trains models before rows are chosen.
     """
     require_untrained(recipe)
-    with begun(recipe, root, base, progress) as (run, keys):
+    with begun(recipe, root, progress) as (run, keys):
         for stage in CHOICE:
             if stage == "represent":
                 _require_possible(run, keys)
@@ -150,18 +148,18 @@ def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Prog
         run.progress.finished(folder.name, made)
 
 
-def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> FoundRegime:
+def measure(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> FoundRegime:
     """The search for the regime in a run folder, with the stages that it needs; a build reuses its pieces.
 
     Args:
         recipe: A recipe with a section `verify.regime`.
-        root, base, progress: As in `build`.
+        root, progress: As in `build`.
 
     Raises:
         CuratorError: See `build`.
     """
     check = partial(_require_judges, until="pool", searches=True)
-    with begun(recipe, root, base, progress, check=check) as (run, keys):
+    with begun(recipe, root, progress, check=check) as (run, keys):
         for stage in ("base", "pool"):
             make_stage(run, stage, keys)
         _require_possible(run, keys)
@@ -196,7 +194,6 @@ def _require_possible(run: Run, keys: Mapping[str, str]) -> None:
 def begun(
     recipe: Recipe,
     root: Path,
-    base: Path,
     progress: Progress | None,
     shelf: Path | None = None,
     *,
@@ -213,8 +210,8 @@ def begun(
         tracker.require()
     with opened(root), engaged(recipe.engine):
         _require_place(recipe, root)
-        run = Run(recipe, root, base, progress or Silent(), shelf)
-        keys = stage_keys(recipe, inputs_of(recipe, root, base, shelf))
+        run = Run(recipe, root, progress or Silent(), shelf)
+        keys = stage_keys(recipe, inputs_of(recipe, root, shelf))
         if check is not None:
             check(run, keys)
         # Written first: it shows which of the finished stages belong to this recipe, and which to an earlier one. Keys

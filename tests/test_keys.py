@@ -267,12 +267,13 @@ SOURCE = re.compile(r"^.*\.(data|train|sources\.\*|harmful\.\*|benign\.\*)\.")
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_no_key_of_a_shipped_recipe_has_moved(name: str, tmp_path: Path) -> None:
+def test_no_key_of_a_shipped_recipe_has_moved(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that moves runs its stage again in every folder that users have. Where that is not meant, leave the new
     setting out of the key at its default; where it is, raise the stage's number in VERSIONS and renew the file.
     """
     recipe = read(ROOT / "recipes" / name, ["model.dtype=fp32"])  # as `auto` was on every CPU
-    assert stage_keys(recipe, inputs_of(recipe, tmp_path, ROOT)) == GOLDEN[name]
+    monkeypatch.chdir(ROOT)
+    assert stage_keys(recipe, inputs_of(recipe, tmp_path)) == GOLDEN[name]
 
 
 @pytest.fixture
@@ -376,7 +377,7 @@ def expected(path: Sequence[Any]) -> set[str]:
 def flips(variant: str) -> list[tuple[tuple[Any, ...], set[str] | None]]:
     """Every leaf of a variant, and the stages whose settings its first other value moves; null where it has none."""
     recipe = read(Path("recipe.yaml"), VARIANTS[variant])
-    inputs = Inputs(Path(), None, "a template", {})
+    inputs = Inputs(None, "a template", {})
     before, dumped = decided_by(recipe, inputs), recipe.model_dump(by_alias=True)
     changed = ((path, next(flipped(dumped, path), None)) for path in leaves(dumped))
     return [(path, None if other is None else moved(before, decided_by(other, inputs))) for path, other in changed]
@@ -591,12 +592,12 @@ def test_the_dtype_moves_every_stage_and_stays_with_its_run_folder(here: Path, m
 def test_the_seed_decides_the_draws_of_arms_without_a_pilot(here: Path) -> None:
     recipe = read(Path("recipe.yaml"), VARIANTS["quantised"])
     other = recipe.model_copy(update={"seed": recipe.seed + 1})
-    inputs = Inputs(Path(), None, None, {})
+    inputs = Inputs(None, None, {})
     assert moved(decided_by(recipe, inputs), decided_by(other, inputs)) == {"pool", "select", "train"}
 
 
 def test_forgetting_is_measured_again_with_another_control(here: Path) -> None:
-    inputs = Inputs(Path(), None, None, {})
+    inputs = Inputs(None, None, {})
     for forgetting, stages in (("{rows: 20}", {"train", "answer", "report"}), ("null", {"train", "report"})):
         recipe = read(
             Path("recipe.yaml"),
@@ -667,8 +668,9 @@ def test_runs_that_share_a_shelf_share_a_dtype_that_was_measured(here: Path, mon
 
 if __name__ == "__main__":  # python -m tests.test_keys: writes down today's keys of the shipped recipes
     import tempfile
+    from contextlib import chdir
 
-    with tempfile.TemporaryDirectory() as _folder:
+    with tempfile.TemporaryDirectory() as _folder, chdir(ROOT):
         _recipes = {name: read(ROOT / "recipes" / name, ["model.dtype=fp32"]) for name in GOLDEN}
-        _keys = {name: stage_keys(recipe, inputs_of(recipe, Path(_folder), ROOT)) for name, recipe in _recipes.items()}
+        _keys = {name: stage_keys(recipe, inputs_of(recipe, Path(_folder))) for name, recipe in _recipes.items()}
     (ROOT / "tests" / "golden" / "keys.json").write_text(json.dumps(_keys, indent=1) + "\n")

@@ -33,17 +33,17 @@ def test_a_stage_is_made_by_one_function_in_the_order_of_the_folders() -> None:
 
 
 def test_a_recipe_never_lies_beside_the_keys_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begun(recipe("seed=1"), tmp_path, Path(), None):
+    with begun(recipe("seed=1"), tmp_path, None):
         keys = (tmp_path / "run.json").read_text()
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("curator.pipeline.write_json", killed)
-    with pytest.raises(KeyboardInterrupt), begun(recipe("seed=1"), tmp_path, Path(), None):
+    with pytest.raises(KeyboardInterrupt), begun(recipe("seed=1"), tmp_path, None):
         pass
     assert (tmp_path / "run.json").read_text() == keys
-    with pytest.raises(KeyboardInterrupt), begun(recipe("seed=2"), tmp_path, Path(), None):
+    with pytest.raises(KeyboardInterrupt), begun(recipe("seed=2"), tmp_path, None):
         pass
     assert not (tmp_path / "run.json").exists()
 
@@ -51,22 +51,22 @@ def test_a_recipe_never_lies_beside_the_keys_of_an_earlier_one(tmp_path: Path, m
 def test_no_file_of_the_users_and_no_run_of_another_recipe_is_overwritten(tmp_path: Path) -> None:
     mine = tmp_path / "recipe.yaml"
     mine.write_text("# do not lose\nname: mine\nseed: 1\n", encoding="utf-8")
-    with pytest.raises(RunError, match=r"no run wrote this file.*--out"), begun(recipe(), tmp_path, Path(), None):
+    with pytest.raises(RunError, match=r"no run wrote this file.*--out"), begun(recipe(), tmp_path, None):
         pass
     assert mine.read_text(encoding="utf-8").startswith("# do not lose")
     root = tmp_path / "run"
-    with begun(recipe(), root, Path(), None):
+    with begun(recipe(), root, None):
         written = (root / "recipe.yaml").read_text(encoding="utf-8")
     with (
         pytest.raises(
             RunError, match=rf"holds a run of the recipe '{recipe().name}', and this recipe is called 'other'"
         ),
-        begun(recipe("name=other", "seed=9"), root, Path(), None),
+        begun(recipe("name=other", "seed=9"), root, None),
     ):
         pass
     assert (root / "recipe.yaml").read_text(encoding="utf-8") == written
     (root / "run.json").unlink()  # as a run that was cut off leaves it
-    with begun(recipe("name=other"), root, Path(), None):
+    with begun(recipe("name=other"), root, None):
         assert json.loads((root / "run.json").read_text())["name"] == "other"
 
 

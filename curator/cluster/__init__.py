@@ -8,7 +8,6 @@ fragile is a guess by inner similarity and the share of lists, until a run has f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -34,7 +33,6 @@ def cluster(
     settings: Settings | None = None,
     harmful: str | None = None,
     safe: str | None = None,
-    base: Path = Path("."),
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Clustering:
@@ -47,7 +45,6 @@ def cluster(
         embedder: Name of `embed`.
         settings: Null for the defaults of `Settings`.
         harmful, safe: Files of anchors, prompts with answers. `safe` needs `harmful`.
-        base: Folder that relative paths start from.
         say: Called with a line for each step.
         progress: Called with the clusterings done and their total.
 
@@ -62,11 +59,11 @@ def cluster(
     for columns in filter(None, map(mapping, tasks.values())):
         say(columns)
     say(f"Reading {', '.join(tasks)}")
-    reads = {name: read(source, base=base) for name, source in tasks.items()}
+    reads = {name: read(source) for name, source in tasks.items()}
     rows = _together(reads)
     _check(rows.height, settings)
-    anchors = anchors_of(harmful, "--harmful-anchors", settings.anchor_nearest, base)
-    safe_anchors = anchors_of(safe, "--safe-anchors", settings.anchor_nearest, base)
+    anchors = anchors_of(harmful, "--harmful-anchors", settings.anchor_nearest)
+    safe_anchors = anchors_of(safe, "--safe-anchors", settings.anchor_nearest)
     say(f"Read {these(rows.height, 'row', 'rows')} of {', '.join(reads)}")
     say(f"Loading {embedder} and embedding the rows")
     ids, conversations = rows["id"].to_list(), rows["messages"].to_list()

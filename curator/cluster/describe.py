@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,7 +165,7 @@ def _short(text: str, most: int, characters: int) -> bool:
     return len(words(text) if unspaced(text) else text.split()) <= most and len(text) <= characters
 
 
-def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.DataFrame | None:
+def anchors_of(file: str | None, option: str, nearest: int) -> pl.DataFrame | None:
     """The rows of a file of anchors, prompts with answers; null if none is named.
 
     Raises:
@@ -174,7 +173,7 @@ def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.Da
     """
     if file is None:
         return None
-    rows = read(source_of(file), base=base).rows
+    rows = read(source_of(file)).rows
     if rows.height < nearest:
         raise DataError(
             f"--anchor-nearest: found {nearest:,}, but {option} {file} has "

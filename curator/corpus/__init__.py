@@ -6,7 +6,6 @@ Nothing is changed or trained here; `curator.corpus.measure` measures whether th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import polars as pl
 
@@ -42,37 +41,36 @@ BY_PROMPT = (
 )
 
 
-def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None] = lambda line: None) -> Audit:
+def audit(request: Request, *, say: Callable[[str], None] = lambda line: None) -> Audit:
     """The audit of a corpus.
 
     Args:
         request: The sources and settings of the audit.
-        base: Folder that relative paths start from.
         say: Called with a line before each slow part.
 
     Raises:
         DataError: A source cannot be read, or is empty.
     """
     with noting():
-        return _audit(request, base, say)
+        return _audit(request, say)
 
 
-def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
+def _audit(request: Request, say: Callable[[str], None]) -> Audit:
     settings = request.clean
     longest = settings.max_tokens if request.count_tokens is not None else None
     for source in filter(None, (request.corpus, *request.tasks.values(), request.pool)):
         if columns := mapping(source):
             say(columns)
     say(f"Reading the corpus {request.corpus.label}")
-    corpus = read(request.corpus, base=base, count_tokens=request.count_tokens, max_tokens=longest)
+    corpus = read(request.corpus, count_tokens=request.count_tokens, max_tokens=longest)
     rows, ids = corpus.rows, corpus.rows["id"].to_list()
     say(f"Read {these(corpus.resolved['read'], 'record', 'records')}, kept {these(rows.height, 'row', 'rows')}")
     others = [*request.tasks, *request.probes, *(["the pool"] if request.pool is not None else [])]
     if others:
         say(f"Reading {', '.join(others)}")
-    tasks = {name: read(source, base=base) for name, source in request.tasks.items()}
-    probes = {name: read(source, base=base, prompts_only=True) for name, source in request.probes.items()}
-    pool = read(request.pool, base=base) if request.pool is not None else None
+    tasks = {name: read(source) for name, source in request.tasks.items()}
+    probes = {name: read(source, prompts_only=True) for name, source in request.probes.items()}
+    pool = read(request.pool) if request.pool is not None else None
     for other in [*tasks.values(), *probes.values(), *([pool] if pool is not None else [])]:
         for remark in remarks(other.resolved):
             say(remark)

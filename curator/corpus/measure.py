@@ -67,7 +67,7 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
         raise refusal(error, name) from None
 
 
-def measured(path: Path, request: Request, root: Path, *, progress: Progress, base: Path = Path(".")) -> Measured:
+def measured(path: Path, request: Request, root: Path, *, progress: Progress) -> Measured:
     """Runs the grid, and returns its figures; pieces that an earlier run finished under the same settings are kept.
 
     Raises:
@@ -79,8 +79,8 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress, ba
 
     recipe = recipe_of(read(path), request)
     write_text(root / "audit-recipe.yaml", dump(recipe))
-    build(recipe, root, until="report" if request.pool is not None else "judge", base=base, progress=progress)
-    grids = lay_out(deciding_verdicts(Run(recipe, root, base)))
+    build(recipe, root, until="report" if request.pool is not None else "judge", progress=progress)
+    grids = lay_out(deciding_verdicts(Run(recipe, root)))
     mix = anticipated(mix_of(recipe))
     rates = {
         arm.name: BeforeAfter.model_validate(

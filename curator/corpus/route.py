@@ -61,7 +61,6 @@ def ranked(
     embed: Embed,
     *,
     runs: Sequence[Path] = (),
-    base: Path = Path("."),
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Ranked]:
     """The corpora, the least similar to the tasks first; ties go by name.
@@ -77,18 +76,18 @@ def ranked(
         RunError: A run is not finished.
     """
     sources = named(corpora)
-    measured = _measured(runs, sources, base)
+    measured = _measured(runs, sources)
 
     wanted = named(tasks)
     for source in (*wanted.values(), *sources.values()):  # all of them, before the first is embedded
         if source.file is not None:
-            locate(source.file, base)
+            locate(source.file)
 
     def embedded(source: Source) -> Vectors:
         if columns := mapping(source):
             say(columns)
         say(f"Reading {source.label}")
-        rows = read(source, base=base).rows
+        rows = read(source).rows
         say(f"Embedding its {these(rows.height, 'row', 'rows')}")
         return vectors_of(rows, embed)
 
@@ -106,8 +105,8 @@ def ranked(
     return sorted(ranking, key=lambda corpus: (corpus.similarity, corpus.corpus))
 
 
-def _measured(runs: Sequence[Path], sources: Mapping[str, Source], base: Path) -> dict[str, Verified]:
-    identities = {name: fingerprint(source, base) for name, source in sources.items()} if runs else {}
+def _measured(runs: Sequence[Path], sources: Mapping[str, Source]) -> dict[str, Verified]:
+    identities = {name: fingerprint(source) for name, source in sources.items()} if runs else {}
     verified_runs: dict[str, Verified] = {}
     for run in runs:
         require(run, "report")

@@ -100,13 +100,10 @@ def require_opening(probes: Probes, path: str, revision: str | None, chat_templa
         opening_tokens(tokenizer, probes.opens_with, max(probes.depths))
 
 
-def require_openers(
-    recovery: Recovery | None, base: Path, path: str, revision: str | None, chat_template: str | None
-) -> None:
+def require_openers(recovery: Recovery | None, path: str, revision: str | None, chat_template: str | None) -> None:
     """Checks the openers of the recovery arms, before any training.
 
     Args:
-        base: The folder that the path of their file is relative to.
         path, revision, chat_template: As for a tokenizer.
 
     Raises:
@@ -118,10 +115,10 @@ def require_openers(
         from curator.model.prefill import opener_tokens
 
         tokenizer = load_tokenizer(path, revision=revision, chat_template=chat_template)
-        opener_tokens(tokenizer, recovery.texts(base), recovery.tokens[1])
+        opener_tokens(tokenizer, recovery.texts(), recovery.tokens[1])
 
 
-def problem_of_opening(recipe: Recipe, base: Path = Path(".")) -> str | None:
+def problem_of_opening(recipe: Recipe) -> str | None:
     """A problem with the opening of a recipe's probes, or the openers of its recovery arms, as far as files on this
     machine show it; null if there is none.
     """
@@ -134,7 +131,7 @@ def problem_of_opening(recipe: Recipe, base: Path = Path(".")) -> str | None:
             path = path if path is not None and path.is_dir() else _cached(model.id, model.revision)
             if path is not None:
                 require_opening(recipe.probes, str(path), None, model.chat_template)
-                require_openers(recovery, base, str(path), None, model.chat_template)
+                require_openers(recovery, str(path), None, model.chat_template)
     except RecipeError as error:
         return str(error)
     except CuratorError:  # a problem of the model itself, which is reported where the model is checked

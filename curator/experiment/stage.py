@@ -62,7 +62,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     if looked.problems:
         raise looked.problems[0] if len(looked.problems) == 1 else RecipeError([str(each) for each in looked.problems])
     require_opening(run.recipe.probes, path, revision, model.chat_template)
-    require_openers(run.recipe.augment.recovery, run.base, path, revision, model.chat_template)
+    require_openers(run.recipe.augment.recovery, path, revision, model.chat_template)
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
     dtype, reason = run.dtype()
     notes = [f"{note[0].lower()}{note[1:]}" for note in looked.notes]
@@ -85,9 +85,9 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.run.files import save_frame
 
     # Tuning takes hours and looking for the other sources a second, so a missing one is reported first.
-    if problems := missing(run.recipe, run.base):
+    if problems := missing(run.recipe):
         raise DataError("\n".join(problems))
-    ledger = Ledger(run.base, run.recipe.seed, scratch=folder)
+    ledger = Ledger(run.recipe.seed, scratch=folder)
     tasks = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in run.recipe.tasks}
     claim_evaluation(ledger, run.recipe.tasks, tasks, run.recipe.probes, run.recipe.pool.clean.decontaminate)
     try:

@@ -76,7 +76,6 @@ def draft(
     benign: Sequence[str] = (),
     keep: str | None = None,
     model: str | None = None,
-    base: Path = Path("."),
 ) -> str:
     """The text of a recipe for these files, with comments, which `curator check` accepts as it stands.
 
@@ -86,7 +85,6 @@ def draft(
         harmful, benign: Files of probes; open ones on the Hub are used if there are none.
         keep: A file of harmless requests with answers, which every arm is aligned on; null for none.
         model: The model that is aligned; null for `recipe.package.smollm2`.
-        base: Folder that relative paths start from.
 
     Raises:
         RecipeError: The name cannot be a run folder's, or no file of a kind is named.
@@ -97,11 +95,11 @@ def draft(
     template(name)  # it refuses names that cannot be a folder's
     if not pool or not tasks:
         raise RecipeError("--pool, --task: give a file for each; leave both out for a recipe to fill in")
-    candidates = [looked(file, base) for file in pool]
-    anticipated = [looked(file, base) for file in tasks]
-    refused = [looked(file, base, probes="unsafe") for file in harmful]
-    answered = [looked(file, base, probes="safe") for file in benign]
-    kept = None if keep is None else looked(keep, base)
+    candidates = [looked(file) for file in pool]
+    anticipated = [looked(file) for file in tasks]
+    refused = [looked(file, probes="unsafe") for file in harmful]
+    answered = [looked(file, probes="safe") for file in benign]
+    kept = None if keep is None else looked(keep)
     rows = sum(each.rows.height for each in candidates)
     if rows < 20:
         raise DataError(f"--pool: found {these(rows, 'row', 'rows')}; give at least 20 to choose from")
@@ -128,12 +126,11 @@ def draft(
     return text + "\n"
 
 
-def looked(file: str, base: Path, *, probes: str | None = None) -> Looked:
+def looked(file: str, *, probes: str | None = None) -> Looked:
     """The content of a file, with columns recognised as in a build, or mapped as in `pool.sources.mapped`, and then the
     recipe says so.
 
     Args:
-        file, base: The file, and the folder that a relative path starts from.
         probes: For a file of prompts, which of XSTEST are wanted if it holds both.
 
     Raises:
@@ -143,25 +140,25 @@ def looked(file: str, base: Path, *, probes: str | None = None) -> Looked:
 
     source = Source(file=file)
     if probes is None:
-        source = mapped(source, base)
-        return Looked(_name(source.label), source, read(source, base=base).rows)
-    rows = read(source, base=base, prompts_only=True).rows
-    column, values = _labels(file, base)
+        source = mapped(source)
+        return Looked(_name(source.label), source, read(source).rows)
+    rows = read(source, prompts_only=True).rows
+    column, values = _labels(file)
     if column == "label" and set(values) == set(XSTEST):
         source = source.model_copy(update={"where": {column: probes}})
-        rows = read(source, base=base, prompts_only=True).rows
+        rows = read(source, prompts_only=True).rows
     counts = ", ".join(f"{value} ({count:,})" for value, count in sorted(values.items()))
     return Looked(_name(source.label), source, rows, f"its column {column} has {counts}" if column else "")
 
 
-def _labels(file: str, base: Path) -> tuple[str, Counter[str]]:
+def _labels(file: str) -> tuple[str, Counter[str]]:
     """The column of LABELS that a file has, and the number of records with each of its values; an empty name if it has
     none, or one value, or more than FEW.
     """
     from curator.pool.files import records
     from curator.recipe.inputs import locate
 
-    rows = [row for _, row in records(locate(file, base)) if isinstance(row, dict)]
+    rows = [row for _, row in records(locate(file)) if isinstance(row, dict)]
     for column in LABELS:
         values = Counter(str(row[column]) for row in rows if isinstance(row.get(column), str | bool | int))
         if 2 <= len(values) <= FEW:
@@ -266,7 +263,7 @@ def _left_to_keep(keep: Looked, others: Sequence[Looked], probes: Mapping[str, S
     from curator.pool.ledger import TEST, Ledger
     from curator.recipe.pool import Decontaminate
 
-    ledger = Ledger(Path(), 0, dropped={"keep": []})
+    ledger = Ledger(0, dropped={"keep": []})
     for role, files in probes.items():
         for each in files:
             ledger.claim(role, each.rows)

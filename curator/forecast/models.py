@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from curator.errors import DataError, RecipeError
 from curator.forecast import panel
@@ -22,7 +21,7 @@ from curator.recipe.verify import NONE, Looks
 from curator.wording import these
 
 
-def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
+def lacking(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     """Missing folders of models, templates, judges' files, metrics and interpreters, by their keys."""
     for keys, model_id in _models(recipe):
         if (problem := panel.no_folder(model_id)) is not None:
@@ -43,9 +42,9 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             yield keys, str(error).partition(": ")[2]
     if recipe.pool.refusals.embedding is not None:
         yield from panel.no_head(("pool", "refusals"), recipe.pool.refusals.embedding)
-    yield from panel.lacking(recipe, base)
+    yield from panel.lacking(recipe)
     recovery = recipe.augment.recovery
-    if recovery is not None and recovery.openers is not None and not (base / panel.place(recovery.openers)).is_file():
+    if recovery is not None and recovery.openers is not None and not panel.place(recovery.openers).is_file():
         yield (
             ("augment", "recovery", "openers"),
             f"no file {recovery.openers}; give the path of a text file with one opener per line",
@@ -55,7 +54,7 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
         yield ("verify", "generate", "python"), f"cannot run {python}; give a Python interpreter"
 
 
-def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
+def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     """Reasons why a run cannot decide, whatever it measures, by key; empty for a recipe that only chooses rows."""
     if recipe.lacks:
         return
@@ -90,7 +89,7 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             "rows without a category get that of the nearest hazard (pool.categorise), and the quotas count them as if "
             "it were known; stages pool and select say how many of these categories are unsure",
         )
-    yield from _by_heart(recipe, base)
+    yield from _by_heart(recipe)
     yield from _other_steps(recipe)
     yield from unrehearsed(recipe)
     if (sentence := unseen(recipe)) is not None:
@@ -117,11 +116,11 @@ def _other_steps(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
         )
 
 
-def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
+def _by_heart(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     """A warning if probes get an opening that the recovery arms are trained on."""
     recovery, probes = recipe.augment.recovery, recipe.probes
     try:
-        openers = recovery.texts(base) if recovery is not None and probes.depths else ()
+        openers = recovery.texts() if recovery is not None and probes.depths else ()
     except (RecipeError, DataError):  # an error of the file, which is reported where it is read
         return
     begins = probes.opens_with.split()[:2]
@@ -133,7 +132,7 @@ def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
         )
 
 
-def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
+def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
     """Reasons why the recipe's model cannot be used, and notes on how it is used, by key.
 
     For the sandbox model only openings of answers are checked, and for a model that is not on this machine nothing.
@@ -144,7 +143,7 @@ def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, 
         return [], []
     from curator.experiment.base import Looked, looked_here, problem_of_opening, trains_adapter
 
-    opening = problem_of_opening(recipe, base)
+    opening = problem_of_opening(recipe)
     here = Looked([], []) if sandbox else looked_here(recipe.model, lora=trains_adapter(recipe))
     faults = [*map(str, here.problems), *([opening] if opening else [])]
     problems = [problem.partition(": ") for problem in faults]

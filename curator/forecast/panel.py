@@ -39,7 +39,7 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
     recipe = run.recipe
     absent = [
         *_of_judges(recipe, judges, guess=False, error=error),
-        *(_of_metrics(recipe, run.base) if metrics else ()),
+        *(_of_metrics(recipe) if metrics else ()),
     ]
     if absent:
         raise RecipeError([f"{dotted(at)}: {sentence}" for at, sentence in absent])
@@ -50,25 +50,20 @@ def require(run: Run, judges: Sequence[Judge], *, metrics: bool, error: bool) ->
             read_stored(judge, judge.error, judge.revision)
     for task in recipe.tasks if metrics else ():
         if not isinstance(task.metric, str):
-            own_metric(task.metric.python, run.base)
+            own_metric(task.metric.python)
 
 
-def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
-    """Missing folders of judges' models, judges' files and metrics, by their keys; imports nothing heavy.
-
-    Args:
-        recipe: The recipe.
-        base: Folder that the paths of metrics start from.
-    """
+def lacking(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
+    """Missing folders of judges' models, judges' files and metrics, by their keys; imports nothing heavy."""
     yield from _of_judges(recipe, recipe.judges.panel, guess=True, error=True)
-    yield from _of_metrics(recipe, base)
+    yield from _of_metrics(recipe)
 
 
-def _of_metrics(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
+def _of_metrics(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     for number, task in enumerate(recipe.tasks):
         if not isinstance(task.metric, str):
             path, _, function = task.metric.python.rpartition(":")
-            if (problem := _no_function(base / place(path), function)) is not None:
+            if (problem := _no_function(place(path), function)) is not None:
                 yield ("tasks", number, "metric"), problem
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -61,7 +60,7 @@ class Examined:
     lengths: Mapping[str, pl.Series] = field(default_factory=dict)
 
 
-def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> Examined:
+def examine(written: Written, *, whole: bool = True) -> Examined:
     """Checks everything that a recipe names: values, files, columns, folders of models, and numbers of rows.
 
     Files of at most WHOLE bytes (PACKED if compressed) are read and counted; only the first records of longer ones are
@@ -69,7 +68,6 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
 
     Args:
         written: The recipe as written; one with mistakes is examined as far as its sources can be read.
-        base: Folder that relative paths start from.
         whole: Whether the sections for verification are required too.
     """
     recipe, located = examined(written, whole=whole)
@@ -85,7 +83,7 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
             fetched.append(source.hub)
             continue
         try:
-            reason = _not_counted(source, base, prompts_only=keys[0] == "probes")
+            reason = _not_counted(source, prompts_only=keys[0] == "probes")
         except DataError as error:
             problems.append(written.at(keys, str(error)))
             continue
@@ -105,16 +103,16 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
         from curator.forecast.models import lacking, looked_at, unusual
         from curator.forecast.rows import too_few
 
-        absent = list(lacking(recipe, base))
+        absent = list(lacking(recipe))
         problems += [written.at(*problem) for problem in (*absent, *flat(recipe))]
         if not any(keys[0] == "model" for keys, _ in absent):
-            faults, notes = looked_at(recipe, base)
+            faults, notes = looked_at(recipe)
             problems += [written.at(*fault) for fault in faults]
             warnings += [written.at(*note) for note in notes]
-        counted = too_few(recipe, readable, base)
+        counted = too_few(recipe, readable)
         lengths = counted.lengths
         problems += [written.at(*problem) for problem in counted.problems]
-        warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe, base))]
+        warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe))]
         if counted.candidates is not None:
             unknown.append(
                 f"how many of {these(counted.candidates, 'candidate', 'candidates')} leave the pool because they are "
@@ -150,7 +148,7 @@ def _at(value: Any, pattern: tuple[Part, ...], keys: Keys) -> Iterator[tuple[Key
         yield from _at(value[pattern[0]], pattern[1:], (*keys, str(pattern[0])))
 
 
-def _not_counted(source: Source, base: Path, *, prompts_only: bool) -> str | None:
+def _not_counted(source: Source, *, prompts_only: bool) -> str | None:
     """Why the rows of a source are not counted; null if they are.
 
     Raises:
@@ -165,8 +163,8 @@ def _not_counted(source: Source, base: Path, *, prompts_only: bool) -> str | Non
     from curator.pool.files import TEXT
     from curator.pool.sources import look
 
-    path = locate(str(source.file), base)
-    look(source, prompts_only=prompts_only, base=base)
+    path = locate(str(source.file))
+    look(source, prompts_only=prompts_only)
     size, most = path.stat().st_size, WHOLE if path.suffix in TEXT else PACKED
     if size <= most:
         return None

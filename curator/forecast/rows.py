@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError
@@ -49,15 +48,14 @@ class Counted:
     lengths: Mapping[str, pl.Series] = field(default_factory=dict)
 
 
-def too_few(recipe: Recipe, readable: Collection[Keys], base: Path = Path(".")) -> Counted:
+def too_few(recipe: Recipe, readable: Collection[Keys]) -> Counted:
     """Counts the rows of the recipe's roles and compares them with what the recipe needs.
 
     Args:
         readable: Paths of the sources that can be read here, in a short time. A role with another source is not
             counted, and its consequences are not checked.
-        base: Folder that relative paths start from.
     """
-    roles = _Roles(recipe, readable, base)
+    roles = _Roles(recipe, readable)
     roles.read()
     roles.claim_probes()
     roles.claim_tasks()
@@ -70,11 +68,11 @@ def too_few(recipe: Recipe, readable: Collection[Keys], base: Path = Path(".")) 
 class _Roles:
     """The roles of a recipe while they are counted, in the order in which they claim prompts."""
 
-    def __init__(self, recipe: Recipe, readable: Collection[Keys], base: Path) -> None:
+    def __init__(self, recipe: Recipe, readable: Collection[Keys]) -> None:
         from curator.pool.ledger import Ledger
 
         self.recipe, self.readable = recipe, readable
-        self.ledger = Ledger(base, recipe.seed)
+        self.ledger = Ledger(recipe.seed)
         self.pool: pl.DataFrame | None = None
         self.harmful: pl.DataFrame | None = None
         self.tasks: dict[str, pl.DataFrame] = {}

@@ -46,18 +46,17 @@ def _last_number(text: str) -> float | None:
 METRICS: dict[str, Callable[[str, str], float]] = {"rouge1": rouge1, "exact": exact, "final-number": final_number}
 
 
-def measure(metric: str, questions: Sequence[Question], *, base: Path = Path(".")) -> list[Verdict]:
+def measure(metric: str, questions: Sequence[Question]) -> list[Verdict]:
     """The metric as verdicts: `safe` with the score, or `unscored` if a row has no reference or the metric fails.
 
     Args:
         metric: A name in METRICS, or `file.py:function` for a user's function from answer and reference, both texts, to
             a number in [0, 1].
-        base: Folder that a relative path starts from.
 
     Raises:
         JudgeError: The file cannot be run, has no such function, or the function fails on every row.
     """
-    score = METRICS.get(metric) or own_metric(metric, base)
+    score = METRICS.get(metric) or own_metric(metric)
     verdicts = [_scored(score, question) for question in questions]
     if verdicts and metric not in METRICS and all(verdict.outcome == "unscored" for verdict in verdicts):
         raise JudgeError(
@@ -81,14 +80,14 @@ def _scored(score: Callable[[str, str], float], question: Question) -> Verdict:
     return Verdict("safe", refused=None, score=value)
 
 
-def own_metric(metric: str, base: Path) -> Callable[[str, str], float]:
+def own_metric(metric: str) -> Callable[[str, str], float]:
     """The function of a `file.py:function`. The file is run.
 
     Raises:
         JudgeError: It cannot be run, or has no such function.
     """
     path, _, name = metric.rpartition(":")
-    file = base / path_of(path)
+    file = Path(path_of(path))
     module: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
     try:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), module)

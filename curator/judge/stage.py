@@ -81,7 +81,7 @@ def utility_of(run: Run, answers: pl.DataFrame, data: Data) -> pl.DataFrame:
     for task in data.tasks:
         of_task = pl.col("task").str.split(AT).list.first() == task.name  # at any setting
         rows = answers.filter(pl.col("kind") == "utility", of_task)
-        scores = measure(task.metric, questions_of(rows, data, run.recipe.judges.reasoning), base=run.base)
+        scores = measure(task.metric, questions_of(rows, data, run.recipe.judges.reasoning))
         parts.append(verdict_frame(rows, task.metric, scores))
     return pl.concat(parts)
 

@@ -72,14 +72,12 @@ class Inputs:
     """The identity of the content of the files that a recipe names.
 
     Attributes:
-        base: Folder that relative paths start from.
         model: Files of the model's folder, null for a Hub id. `chat_template`: the text of its template's file. `date`:
             the date that a template gets as today's, if one of these files uses it.
         sources: Content of every source of rows, by a hash of its section in the recipe.
         dtype: The resolved `model.dtype` of the recipe, `fp32` or `bf16`.
     """
 
-    base: Path
     model: Any
     chat_template: str | None
     sources: Mapping[str, Any]
@@ -148,12 +146,11 @@ def trials_key(recipe: Recipe, keys: Mapping[str, str]) -> str:
     return key_of("trials", VERSIONS["select"], settings, [keys[earlier] for earlier in AFTER["select"]])
 
 
-def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | None = None) -> Inputs:
+def inputs_of(recipe: Recipe, root: Path, shelf: Path | None = None) -> Inputs:
     """Identifies every file that the recipe names; a file with unchanged size and time is not read again.
 
     Args:
         root: The run folder, in which identities are recorded.
-        base: Folder that relative paths of sources start from.
         shelf: Folder that run folders share, whose choice of the dtype holds for all of them; null for none.
 
     Raises:
@@ -165,13 +162,12 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path("."), shelf: Path | 
     identities = {}
     for source in sources(recipe):
         name = source_name(source)
-        identities[name] = fingerprint(source, base, known.get(name))
+        identities[name] = fingerprint(source, known=known.get(name))
     write_json(path, identities)
     file, folder = Path(path_of(recipe.model.chat_template or "")), Path(path_of(recipe.model.id))
     template = template_text(file) if file.is_file() else None
     texts = [template or ""] if recipe.model.chat_template else templates_in(folder)
     return Inputs(
-        base=base,
         model=folder_identity(recipe.model.id),
         chat_template=template,
         sources={name: content(identity) for name, identity in identities.items()},
@@ -312,7 +308,7 @@ def _augmented(recipe: Recipe, inputs: Inputs) -> list[object]:
     recovery = recipe.augment.recovery
     if recovery is None:
         return []
-    return [recovery.tokens, recovery.openers and file_identity(str(recovery.file(inputs.base)))]
+    return [recovery.tokens, recovery.openers and file_identity(str(recovery.file()))]
 
 
 def _generate(recipe: Recipe) -> Mapping[str, object]:
@@ -407,7 +403,7 @@ def _log_odds(recipe: Recipe) -> list[object]:
 
 def _judging(recipe: Recipe, inputs: Inputs) -> Any:
     """The panel, its rule, the files of judges' folders, and the text of the user's own metrics."""
-    problems = missing_metrics(recipe, inputs.base)
+    problems = missing_metrics(recipe)
     if problems:
         raise RecipeError(problems)
     judges = recipe.judges
@@ -417,7 +413,7 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
         (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
         [judge_settings(judge) for judge in judges.panel],
         # Python reads other encodings too, if the file names its own.
-        [file.read_text(encoding="utf-8", errors="backslashreplace") for file in metric_files(recipe, inputs.base)],
+        [file.read_text(encoding="utf-8", errors="backslashreplace") for file in metric_files(recipe)],
         *([without] if without else []),
         *reasoning_part(judges.reasoning),
     )

@@ -66,7 +66,6 @@ def gather(
     drawn: bool = True,
     pilot_share: float | None = None,
     embed: Embed | None = None,
-    base: Path = Path("."),
     seed: int = 0,
     scratch: Path | None = None,
     read_all: ReadAll | None = None,
@@ -90,7 +89,6 @@ def gather(
         pilot_share: Share of the harmful probes reserved for the pilot; null without a pilot.
         embed: `n` conversations -> `(n, d)` unit vectors, for semantic duplicates.
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
-        base: Folder that relative paths start from.
         seed: Seed of every choice by hash.
         scratch: Folder for the text of sources too large for memory; see `sources.read`.
         read_all: Reads several sources of a role; null to read them one after the other.
@@ -99,7 +97,7 @@ def gather(
         DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than the recipe says; no
             pool rows or no probes are left.
     """
-    ledger = Ledger(base, seed, scratch=scratch, read_all=read_all)
+    ledger = Ledger(seed, scratch=scratch, read_all=read_all)
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}

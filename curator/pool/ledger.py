@@ -33,17 +33,18 @@ class Reading:
     source: Source
     label: str
     prompts_only: bool
-    base: Path
     seed: int
     scratch: Path | None
     limited: bool
     max_tokens: int | None
 
 
-def read_one(reading: Reading, count_tokens: CountTokens | None) -> Read:
-    """The result of reading a source. Raises like `sources.read`."""
+def read_one(reading: Reading, count_tokens: CountTokens | None, base: Path = Path(".")) -> Read:
+    """The result of reading a source; `base` is the folder that a relative path starts from. Raises like
+    `sources.read`.
+    """
     return read(
-        reading.source, prompts_only=reading.prompts_only, base=reading.base, seed=reading.seed, label=reading.label,
+        reading.source, prompts_only=reading.prompts_only, base=base, seed=reading.seed, label=reading.label,
         count_tokens=count_tokens, max_tokens=reading.max_tokens, scratch=reading.scratch,
     )  # fmt: skip
 
@@ -57,7 +58,7 @@ class Ledger:
     """What was read and what was dropped, by role.
 
     Attributes:
-        base, seed: Arguments of every read: the folder that relative paths start from, and the seed of choices by hash.
+        seed: Seed of choices by hash.
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         claims: Prompts of the roles so far, each with the role that had it first.
@@ -68,7 +69,6 @@ class Ledger:
         probes: Probes that no row of a later role may contain, by shared words; null if only equal prompts count.
     """
 
-    base: Path
     seed: int
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Ledger:
     ) -> Iterable[Read]:
         limited = count_tokens is not None
         readings = [
-            Reading(source, label, prompts_only, self.base, self.seed, self.scratch, limited, max_tokens)
+            Reading(source, label, prompts_only, self.seed, self.scratch, limited, max_tokens)
             for source, label in zip(sources, labels([*beside, *sources])[len(beside) :], strict=True)
         ]
         if self.read_all is not None and len(readings) > 1:

@@ -158,18 +158,18 @@ def remarks(resolved: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) -> None:
+def look(source: Source, *, prompts_only: bool = False) -> None:
     """Reads the first SAMPLE records and checks their columns and shape, so that mistakes show before hours of work.
 
     Raises:
         DataError: See `read`, as far as a sample shows it.
     """
-    stream, _ = _open(source, base)
+    stream, _ = _open(source)
     sample = _readable(list(itertools.islice(stream, SAMPLE)), source.label)
     _recognise(source, sample, prompts_only=prompts_only, label=source.label)
 
 
-def mapped(source: Source, base: Path = Path(".")) -> Source:
+def mapped(source: Source) -> Source:
     """The source with its columns mapped if it is a file without recognised columns, whose first records have exactly
     two columns of text: the first is the prompt and the second the response, unless a name says otherwise. Any other
     source as it is.
@@ -177,9 +177,9 @@ def mapped(source: Source, base: Path = Path(".")) -> Source:
     if source.file is None or source.columns or source.template:
         return source
     try:
-        look(source, base=base)
+        look(source)
     except DataError:
-        return source.model_copy(update={"columns": _two_texts(source, base)})
+        return source.model_copy(update={"columns": _two_texts(source)})
     return source
 
 
@@ -189,12 +189,12 @@ def mapping(source: Source) -> str:
     return f"{source.label}: reads the column {named}" if named else ""
 
 
-def _two_texts(source: Source, base: Path) -> dict[str, str | int]:
+def _two_texts(source: Source) -> dict[str, str | int]:
     """The only two columns of strings of a file, as prompt and response; nothing if it has fewer or more, or if one of
     them is a label, an id or has another meaning.
     """
     try:
-        first = [row for _, row in itertools.islice(_open(source, base)[0], TRIED) if isinstance(row, dict)]
+        first = [row for _, row in itertools.islice(_open(source)[0], TRIED) if isinstance(row, dict)]
     except DataError:  # whoever reads the source says so
         return {}
     texts = [column for column in (first[0] if first else ()) if all(isinstance(row.get(column), str) for row in first)]
@@ -227,7 +227,7 @@ def _outer(used: Collection[str]) -> set[str]:
     return {column.split(".", 1)[0] for column in used}
 
 
-def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
+def missing(recipe: Recipe) -> list[str]:
     """One sentence for each input in the recipe that is missing on this machine: files, sources of the sandbox, and
     columns or shapes that the first records of a file do not have.
     """
@@ -237,14 +237,14 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
             problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
         try:
             if source.file is not None:
-                locate(source.file, base)
-                look(source, prompts_only=any(source is probe for probe in probes), base=base)
+                locate(source.file)
+                look(source, prompts_only=any(source is probe for probe in probes))
         except DataError as error:
             problems.append(str(error))
     return sorted({*problems})
 
 
-def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
+def _open(source: Source, base: Path = Path(".")) -> tuple[Iterator[Record], str | None]:
     if source.file is not None:
         return file_records(locate(source.file, base), header=not source.positions), None
     if source.hub is not None:

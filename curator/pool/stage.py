@@ -49,7 +49,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
         arms={arm.name: arm.data for arm in arms if arm.data is not None}, given=recipe.select.data,
         drawn=any(arm.data is None and arm.name not in UNDRAWN for arm in arms), pilot_share=share(recipe),
         count_tokens=token_counter(tokenizer), embed=embedder(recipe.pool.embedder, cache, dtype=dtype),
-        base=run.base, seed=recipe.seed, scratch=folder, read_all=reader(run, folder, places),
+        seed=recipe.seed, scratch=folder, read_all=reader(run, folder, places),
     )  # fmt: skip
     refuse_unwritten(gathered.data, tokenizer)
     data, hazards = categorised(gathered.data, recipe.pool, cache, dtype=dtype)

@@ -24,9 +24,12 @@ TURNED = f".reading{TEMPORARY}"
 
 @dataclass(frozen=True)
 class ReadJob:
-    """One source, as a job small enough to send to another process."""
+    """One source, as a job small enough to send to another process; `base` is the folder that a relative path starts
+    from, as a worker's own folder is another where its machine lacks this one.
+    """
 
     reading: Reading
+    base: Path
     number: int
     folder: str
     tokenizer: str
@@ -51,7 +54,7 @@ def reader(run: Run, folder: Path, places: list[dict[str, Any]]) -> ReadAll | No
         from curator.run.files import load_frame, mapped
 
         jobs = [
-            ReadJob(replace(reading, base=reading.base.absolute(), scratch=below), number, str(below), *tokenizer)
+            ReadJob(replace(reading, scratch=below), Path.cwd(), number, str(below), *tokenizer)
             for number, reading in enumerate(readings)
         ]
         resolved = {}
@@ -76,7 +79,7 @@ def read_source(job: ReadJob) -> tuple[int, dict[str, Any], dict[str, Any]]:
 
     clock = time.perf_counter()
     counter = _counter(job.tokenizer, job.revision, job.chat_template) if job.reading.limited else None
-    result = read_one(job.reading, counter)
+    result = read_one(job.reading, counter, job.base)
     save_mapped(rows_file(Path(job.folder), job.number), result.rows)
     save_frame(dropped_file(Path(job.folder), job.number), result.dropped)
     return job.number, result.resolved, {**place(), **computed_with(), "seconds": round(time.perf_counter() - clock, 3)}

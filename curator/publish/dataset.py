@@ -75,7 +75,6 @@ def write_dataset(
     controls: pl.DataFrame | None = None,
     openers: Mapping[str, str] | None = None,
     repeats: Mapping[str, int] | None = None,
-    base: Path = Path("."),
 ) -> None:
     """Writes `folder` whole, or not at all; an older one is replaced.
 
@@ -103,13 +102,12 @@ def write_dataset(
         controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.
         openers: Id -> the opener that its answer was trained on behind in the arms of RECOVERY; null for none.
         repeats: Selected id -> how often a pass over the curated set trains on it; null if once for each.
-        base: Folder that relative paths of the recipe start from.
 
     Raises:
         ValueError: A selected row is not in the pool or has no score.
     """
     rows = dataset_rows(pool, scores, selection, coverage, repeats)
-    public = publishable(report, base)
+    public = publishable(report)
     splits = {} if controls is None else control_rows(pool, controls, openers)
     with replacing_folder(folder) as temporary:
         data = {write_data(temporary, CURATED, "train", rows): rows}

@@ -225,17 +225,13 @@ def _list() -> _Listed:
 _LIST = _list()
 
 
-def publishable(report: Report, base: Path = Path(".")) -> Report:
-    """What may be published of a report.
-
-    Args:
-        base: Folder that relative paths of the recipe start from.
-    """
+def publishable(report: Report) -> Report:
+    """What may be published of a report."""
     reasons = report.design.instead_of_vllm  # what another program said, which may be anything
-    known = replacements(report.provenance.recipe, base)
+    known = replacements(report.provenance.recipe)
     known |= dict.fromkeys(reasons, "for a reason that is not published")
     contents = {key: value for key, value in plain(report).items() if key != "timing"}
-    public = Report.model_validate(_public(contents, _LIST, base, known))
+    public = Report.model_validate(_public(contents, _LIST, known))
     counts: Counter[tuple[str, str]] = Counter()
     for dropped in report.pool.reasons:
         counts[dropped.stage, reason(dropped.stage, dropped.reason)] += dropped.rows
@@ -246,15 +242,15 @@ def publishable(report: Report, base: Path = Path(".")) -> Report:
     return public.model_copy(update=changes)
 
 
-def publishable_recipe(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> JsonValue:
-    """What may be published of a resolved recipe, without nulls; `base` as above."""
-    public = _public(dict(recipe), _LIST.at("provenance.recipe"), base, replacements(recipe, base))
+def publishable_recipe(recipe: Mapping[str, JsonValue]) -> JsonValue:
+    """What may be published of a resolved recipe, without nulls."""
+    public = _public(dict(recipe), _LIST.at("provenance.recipe"), replacements(recipe))
     return without_nulls(public) if isinstance(public, dict) else public
 
 
-def replacements(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> dict[str, str]:
+def replacements(recipe: Mapping[str, JsonValue]) -> dict[str, str]:
     """Texts of a resolved recipe that are not published as they are -> what stands for them in a `sentence`."""
-    return dict(_replacements(dict(recipe), _LIST.at("provenance.recipe"), base))
+    return dict(_replacements(dict(recipe), _LIST.at("provenance.recipe")))
 
 
 def without_nulls(recipe: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -301,51 +297,49 @@ def last_part(path: str) -> str:
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def _public(
-    value: JsonValue, listed: _Listed, base: Path, known: Mapping[str, str], settings: bool = False
-) -> JsonValue:
+def _public(value: JsonValue, listed: _Listed, known: Mapping[str, str], settings: bool = False) -> JsonValue:
     settings = settings or listed.settings
     if isinstance(value, list):
-        return [_public(item, listed, base, known, settings) for item in value]
+        return [_public(item, listed, known, settings) for item in value]
     if isinstance(value, dict):
         if settings and value and not listed.parts:
             return WITHHELD
-        return {key: _public(item, listed.part(key), base, known, settings) for key, item in value.items()}
+        return {key: _public(item, listed.part(key), known, settings) for key, item in value.items()}
     if value is None or not (settings or isinstance(value, str)):
         return value
     if listed.kind is None:
         return WITHHELD
     # Half of a surrogate pair, which JSON can hold and no text file, is shown as a mark.
-    return _HALF.sub("\ufffd", _text(value, listed.kind, base, known)) if isinstance(value, str) else value
+    return _HALF.sub("\ufffd", _text(value, listed.kind, known)) if isinstance(value, str) else value
 
 
-def _text(value: str, kind: Kind, base: Path, known: Mapping[str, str]) -> str:
+def _text(value: str, kind: Kind, known: Mapping[str, str]) -> str:
     if kind == "~":
         return sentence(value, known)
-    return last_part(value) if kind == "/" or (kind == "@" and _is_folder(value, base)) else value
+    return last_part(value) if kind == "/" or (kind == "@" and _is_folder(value)) else value
 
 
-def _is_folder(model: str, base: Path) -> bool:
+def _is_folder(model: str) -> bool:
     """Whether a model is a folder and no id on the Hub."""
     if model.startswith(PREFIX):  # inside a package, which has this name everywhere
         return False
     rooted = re.match(r"[.~\\/]|[A-Za-z]:[\\/]", model)
-    return bool(rooted) or "\\" in model or model.count("/") > 1 or (base / model).is_dir()
+    return bool(rooted) or "\\" in model or model.count("/") > 1 or Path(model).is_dir()
 
 
-def _replacements(value: JsonValue, listed: _Listed, base: Path) -> Iterator[tuple[str, str]]:
+def _replacements(value: JsonValue, listed: _Listed) -> Iterator[tuple[str, str]]:
     """Texts of the recipe that are not published as they are, with what stands for them in a sentence. A text that
     could be one of curator's own words is not among them.
     """
     if isinstance(value, list):
         for item in value:
-            yield from _replacements(item, listed, base)
+            yield from _replacements(item, listed)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _replacements(item, listed.part(key), base)
+            yield from _replacements(item, listed.part(key))
     elif isinstance(value, str):
-        public = WITHHELD if listed.kind is None else _text(value, listed.kind, base, {})
+        public = WITHHELD if listed.kind is None else _text(value, listed.kind, {})
         if public != value and len(value) >= 8 and not value.isalpha():
             yield value, public
             if listed.kind:
-                yield str((base / Path(value).expanduser()).absolute()), public
+                yield str(Path(value).expanduser().absolute()), public

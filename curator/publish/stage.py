@@ -54,7 +54,6 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
         controls=controls if run.recipe.publish.controls else None,
         openers=None if opened is None else dict(opened.select("id", "opener").iter_rows()),
         repeats=run.curated_repeats(),
-        base=run.base,
     )
     return {"summary": f"{these(len(selection.ids), 'row', 'rows')} in {folder / DATASET}"}
 
@@ -94,7 +93,7 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
         write_table(temporary / "evidence" / "selection.parquet", arrow(picked_rows(scores, selection)))
         write_table(temporary / "evidence" / "dropped.parquet", arrow(dropped_rows(data.pool.dropped)))
         written = recipe.model_dump(mode="json", by_alias=True, exclude={"engine"})
-        public, known = publishable_recipe(written, run.base), replacements(written, run.base)
+        public, known = publishable_recipe(written), replacements(written)
         assert isinstance(public, dict)
         write_text(temporary / RECIPE, RECIPE_NOTE + yaml_of(public))
         metadata = facts(rows, name=recipe.name, configs=configs, tags=[TAG])

@@ -50,15 +50,15 @@ class Recovery(Section):
             )
         return self
 
-    def texts(self, base: Path = Path(".")) -> tuple[str, ...]:
-        """The openers, each once; `base` is the folder that a relative path starts from.
+    def texts(self) -> tuple[str, ...]:
+        """The openers, each once.
 
         Raises:
             RecipeError: The file is missing, cannot be read as text, or holds no opener.
         """
         if self.openers is None:
             return OPENERS
-        file = self.file(base)
+        file = self.file()
         assert file is not None
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
@@ -73,9 +73,9 @@ class Recovery(Section):
             raise RecipeError(f"augment.recovery.openers: {file} contains no opener; write one per line")
         return texts
 
-    def file(self, base: Path = Path(".")) -> Path | None:
+    def file(self) -> Path | None:
         """The file of the openers; null for the built-in ones."""
-        return None if self.openers is None else base / Path(path_of(self.openers)).expanduser()
+        return None if self.openers is None else Path(path_of(self.openers)).expanduser()
 
 
 class Augment(Section):

@@ -52,8 +52,8 @@ def sources(recipe: Recipe) -> list[Source]:
     return [*recipe.pool.sources, *(source for _, source in sources_of_other_rows(recipe))]
 
 
-def locate(file: str, base: Path) -> Path:
-    """The path of a source's file, which is a regular file.
+def locate(file: str, base: Path = Path(".")) -> Path:
+    """The path of a source's file, which is a regular file; `base` is the folder that a relative path starts from.
 
     Raises:
         DataError: It is missing, a folder or a device, or access is denied.
@@ -111,19 +111,19 @@ def template_text(file: Path) -> str:
         ) from error
 
 
-def missing_metrics(recipe: Recipe, base: Path) -> list[str]:
+def missing_metrics(recipe: Recipe) -> list[str]:
     """One sentence for each of the user's own metrics whose file does not exist."""
-    gone = [file for file in metric_files(recipe, base) if not file.is_file()]
+    gone = [file for file in metric_files(recipe) if not file.is_file()]
     return [f"tasks.metric.python: {file} is not a file; give the path of a Python file" for file in gone]
 
 
-def metric_files(recipe: Recipe, base: Path) -> list[Path]:
+def metric_files(recipe: Recipe) -> list[Path]:
     """The files of the user's own metrics."""
     metrics = [task.metric.python for task in recipe.tasks if not isinstance(task.metric, str)]
-    return [base / path_of(metric.rpartition(":")[0]) for metric in metrics]
+    return [Path(path_of(metric.rpartition(":")[0])) for metric in metrics]
 
 
-def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
+def programs(recipe: Recipe) -> list[str]:
     """One sentence for each program that a run of the recipe executes and that does not come with curator.
 
     Users must read these before they run a recipe from others.
@@ -135,7 +135,7 @@ def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
     sentences = []
     for metric, names in tasks.items():
         file, _, function = metric.rpartition(":")
-        path = base / path_of(file)
+        path = Path(path_of(file))
         content = f"SHA-256 {sha256(path)[:12]}" if path.is_file() else "no such file"
         of = f"the task {names[0]}" if len(names) == 1 else f"the tasks {', '.join(names)}"
         sentences.append(f"This recipe runs code: `{function}` in {file} ({content}), the metric of {of}.")

@@ -120,14 +120,12 @@ class Run:
     """A recipe and its run folder.
 
     Attributes:
-        base: Folder that relative paths of sources start from.
         progress: The receiver of progress.
         shelf: Folder in which run folders register pieces that they share; null for none.
     """
 
     recipe: Recipe
     root: Path
-    base: Path = Path(".")
     progress: Progress = SILENT
     shelf: Path | None = None
 
@@ -173,7 +171,7 @@ class Run:
         """
         cache = self.recipe.engine.cache
         if isinstance(cache, str):
-            return self.base / Path(cache).expanduser()
+            return Path(cache).expanduser()
         if not cache:
             return None
         return shared_beside(self.root)

@@ -317,7 +317,7 @@ def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
     tokenizer = load_tokenizer(
         start["tokenizer"], revision=start["revision"], chat_template=run.recipe.model.chat_template
     )
-    cut = opener_tokens(tokenizer, section.texts(run.base), most)
+    cut = opener_tokens(tokenizer, section.texts(), most)
     ids = refusals(drawn, run.traits(), by=refusals_by(run.recipe))
     return table(openers(ids, cut, (least, most), seed=run.recipe.seed), tokenizer)
 

@@ -19,7 +19,6 @@ def run_suite(
     settings: Sequence[str] = (),
     only: Sequence[str] = (),
     progress: Callable[[Variant], Progress],
-    base: Path = Path("."),
 ) -> list[Outcome]:
     """Builds every run of the recipes in `folder` below `root`, and writes suite.json and suite.html after each.
 
@@ -30,7 +29,6 @@ def run_suite(
         root: The folder of the suite's runs.
         settings, only: As in `run.variants`.
         progress: Called with a variant when it starts; returns the receiver of its progress.
-        base: Folder that relative paths of sources start from.
 
     Raises:
         RecipeError: See `run.variants`; or the folder's recovered.json is damaged.
@@ -48,5 +46,5 @@ def run_suite(
         shown = [outcome for outcome in outcomes if outcome.variant.name in wanted or outcome.status == "done"]
         write(root, assemble(folder.resolve().name, shown, known, numbers))
 
-    outcomes = run(everything, root, wanted, progress=progress, read=read, after=after, base=base)
+    outcomes = run(everything, root, wanted, progress=progress, read=read, after=after)
     return [outcome for outcome in outcomes if outcome.variant.name in wanted]

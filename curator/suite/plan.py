@@ -38,7 +38,7 @@ from curator.run.folder import key_of
 from curator.suite.run import Variant, standing
 from curator.wording import model_name, number
 
-UNREAD = Inputs(Path(), None, None, {})
+UNREAD = Inputs(None, None, {})
 """Inputs without files, since a plan does not read files: runs of one suite that name the same file read the same."""
 
 _NOTE = (

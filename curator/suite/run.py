@@ -103,7 +103,7 @@ def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
 
 
 def problems(
-    folder: Path, root: Path, settings: Sequence[str] = (), only: Sequence[str] = (), base: Path = Path(".")
+    folder: Path, root: Path, settings: Sequence[str] = (), only: Sequence[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     """File of a recipe -> its problems, as `curator check` lists them, so that they are known before the first run and
     not when it is the recipe's turn. Left out are recipes without problems, and those whose runs are all finished.
@@ -111,7 +111,6 @@ def problems(
     Args:
         folder, settings, only: As in `variants`.
         root: The suite's folder.
-        base: Folder that relative paths of sources start from.
 
     Raises:
         RecipeError: See `variants`.
@@ -121,7 +120,7 @@ def problems(
     for source in dict.fromkeys(each.source for each in unfinished):
         file = folder / f"{source}.yaml"
         try:
-            sentences = examine(open_file(file, settings), base).problems
+            sentences = examine(open_file(file, settings)).problems
         except CuratorError as error:
             sentences = (str(error),)
         # A recipe that is good by itself may have a run of the same name as another's.
@@ -155,7 +154,6 @@ def run(
     progress: Callable[[Variant], Progress],
     read: Callable[[Variant], None],
     after: Callable[[Sequence[Outcome]], None],
-    base: Path = Path("."),
 ) -> list[Outcome]:
     """Builds every variant below `root`; pieces that one of them has made are reused by others with an equal key.
 
@@ -166,7 +164,6 @@ def run(
         progress: Called with a variant when it starts; returns the receiver of its progress.
         read: Called with each variant that is done.
         after: Called with the status of all variants, before the first one and after each.
-        base: Folder that relative paths of sources start from.
 
     Raises:
         RunError: Another process is running the suite, or its folder is not writable.
@@ -182,9 +179,7 @@ def run(
 
                 def work(variant: Variant) -> None:
                     assert variant.recipe is not None
-                    build(
-                        variant.recipe, root / variant.name, base=base, progress=progress(variant), shelf=root / SHELF
-                    )
+                    build(variant.recipe, root / variant.name, progress=progress(variant), shelf=root / SHELF)
                     read(variant)
 
                 outcomes[position] = _tried(variant, root, work)

@@ -24,6 +24,11 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+
+
 def model() -> str:
     assert MINILM is not None
     assert MINILM.origin is not None
@@ -39,8 +44,8 @@ def test_the_whole_of_a_corpus_made_of_probes_asks_them_and_each_row_names_its_p
     asked = Request(
         Source(file="pool/xstest_refusals.jsonl"), {"gsm8k": some("tasks/gsm8k_test.jsonl", 25)}, {"xstest": probes}
     )
-    found = audit(asked, base=FOLDER)
-    ids = set(read(probes, base=FOLDER, prompts_only=True).rows["id"])
+    found = audit(asked)
+    ids = set(read(probes, prompts_only=True).rows["id"])
     matches = found.overlap["xstest"].matches
     assert len(matches) >= 0.95 * found.corpus.kept
     assert {match.probe for match in matches} <= ids
@@ -57,7 +62,6 @@ def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
             embed=embedder(Embedder(id=model())),
             embedder="MiniLM",
         ),
-        base=FOLDER,
     )
     assert list(found.exposure) == ["alpaca", "gsm8k"]
     assert found.overlap["xstest"].rows >= 48
@@ -74,7 +78,7 @@ def test_harmful_prompts_are_told_from_everyday_ones() -> None:
     shares = {}
     harmful, plain = ("advbench", "strongreject"), ("gsm8k_test.jsonl", "sql_create_context.json")
     for file in (*(f"probes/{name}.json" for name in harmful), *(f"tasks/{name}" for name in plain)):
-        rows = read(some(file, 60), base=FOLDER, prompts_only=True).rows
+        rows = read(some(file, 60), prompts_only=True).rows
         shares[file] = not_harmful(
             assign(embed(rows["id"].to_list(), prompts_of(rows)), described), margin=Findings().everyday
         ).mean()

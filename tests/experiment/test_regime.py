@@ -316,7 +316,7 @@ def test_rehearsed_arms_and_a_control_that_is_never_aligned_start_from_the_base(
 
 def key(*settings: str) -> str:
     tried = recipe(SEARCH, *settings)
-    return regime_key(tried, stage_keys(tried, Inputs(Path(), None, None, {})))
+    return regime_key(tried, stage_keys(tried, Inputs(None, None, {})))
 
 
 @pytest.mark.parametrize(

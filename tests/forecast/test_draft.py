@@ -95,7 +95,7 @@ def test_the_caps_are_the_first_that_leave_room_for_the_rows_chosen(files: Path)
     def pool(openers: int) -> list[Looked]:
         rows = [{"prompt": f"Ask {n}", "response": f"opener {n % openers} says number {n}"} for n in range(200)]
         Path("varied.json").write_text(json.dumps(rows))
-        return [looked("varied.json", files)]
+        return [looked("varied.json")]
 
     assert caps(40, pool(200)) == CAPS[0] == (0.02, 0.05)
     assert caps(40, pool(25)) == (0.02, 0.05)  # 2 rows of each opener leave 50, which is 40 and a quarter
@@ -148,9 +148,9 @@ def test_the_longest_row_of_each_training_follows_the_rows_that_it_trains_on(fil
             f"{number:<10}" + "a" * (int((count - TEMPLATE - 3) * SIGNS) - 13) for number, count in enumerate(tokens)
         ]
         Path(name).write_text("\n".join(json.dumps({"prompt": text, "response": "No."}) for text in texts))
-        return looked(name, files)
+        return looked(name)
 
-    assert longest([looked("task.csv", files)]) == SHORTEST
+    assert longest([looked("task.csv")]) == SHORTEST
     mostly = rows("mostly.jsonl", *[300] * 198, 900, 900)  # two in 200 are longer
     assert longest([mostly]) == 320
     assert longest([rows("more.jsonl", *[300] * 197, *[700] * 3)]) == 704
@@ -271,5 +271,5 @@ def test_of_a_large_task_a_number_of_rows_is_taken(files: Path) -> None:
 )
 def test_the_tokens_of_a_row_are_no_fewer_than_a_tokenizer_counts(files: Path, text: str, tokens: int) -> None:
     Path("rows.json").write_text(json.dumps([{"prompt": text * 9, "response": text}]))
-    (most,) = at_most(looked("rows.json", files).rows)
+    (most,) = at_most(looked("rows.json").rows)
     assert 10 * tokens <= most - TEMPLATE < 30 * tokens

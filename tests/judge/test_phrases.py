@@ -282,7 +282,7 @@ def test_an_english_refusal_is_one_whatever_follows():
 
 
 def test_answers_of_the_sandbox_are_judged():
-    rows = read(Source(sandbox="pool"), base=Path()).rows["messages"].to_list()
+    rows = read(Source(sandbox="pool")).rows["messages"].to_list()
     answers = {turns[-1]["content"] for turns in rows[:400]}
     assert all(refused(answer) is not None for answer in answers)
 

@@ -195,9 +195,7 @@ def test_half_a_character_anywhere_drops_its_row_and_is_counted(lines: Callable[
     assert result.dropped.select("line", "stage").rows() == [(4, "clean")]
 
 
-def test_half_a_character_in_what_is_not_used_is_left_alone_even_in_names(
-    lines: Callable[..., Source], tmp_path: Path
-) -> None:
+def test_half_a_character_in_what_is_not_used_is_left_alone_even_in_names(lines: Callable[..., Source]) -> None:
     made = [{**row, "id": "\ud83d", "note \udead": "a long text of several words"} for row in rows()]
     result = read(lines(made))
     assert result.rows.height == 20
@@ -208,7 +206,7 @@ def test_half_a_character_in_what_is_not_used_is_left_alone_even_in_names(
     with pytest.raises(DataError) as error:
         read(lines([{"messages": [{"role": "\ud83d", "content": "a"}]}]))
     assert str(error.value).encode()
-    report = audit(Request(lines(made), {}, {}), base=tmp_path)
+    report = audit(Request(lines(made), {}, {}))
     assert report.model_dump_json().encode()
 
 
@@ -337,13 +335,11 @@ REASONS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_the_reason_is_the_true_one_in_the_rows_and_in_the_audit(
-    lines: Callable[..., Source], tmp_path: Path, name: str
-) -> None:
+def test_the_reason_is_the_true_one_in_the_rows_and_in_the_audit(lines: Callable[..., Source], name: str) -> None:
     row, kind, reason = REASONS[name]
     source = lines([row, {"messages": [ASK, TELL], "system": None}])
     assert read(source).dropped.select("kind", "reason").rows() == [(kind, reason)]
-    kinds = {finding.kind: finding for finding in audit(Request(source, {}, {}), base=tmp_path).findings}
+    kinds = {finding.kind: finding for finding in audit(Request(source, {}, {})).findings}
     assert reason in kinds[kind].what
     assert kind == "wrong-roles" or "wrong-roles" not in kinds
 
@@ -378,7 +374,7 @@ def test_a_prompt_of_an_empty_system_turn_alone_is_empty(lines: Callable[..., So
     assert read(lines(made)).dropped["reason"].to_list() == ["chosen is empty"]
 
 
-def test_a_row_with_two_different_answers_is_dropped(lines: Callable[..., Source], tmp_path: Path) -> None:
+def test_a_row_with_two_different_answers_is_dropped(lines: Callable[..., Source]) -> None:
     more = {**TELL, "content": "more"}
     made = [
         {"messages": [ASK, TELL], "chosen": [ASK, more]},
@@ -393,7 +389,7 @@ def test_a_row_with_two_different_answers_is_dropped(lines: Callable[..., Source
     result = read(source)
     assert result.dropped.select("line", "kind", "reason").rows() == [(n, "two-answers", reason) for n in (1, 2, 3)]
     assert [row[-1] for row in turns(result)] == [TELL, TELL, more]
-    finding = next(f for f in audit(Request(source, {}, {}), base=tmp_path).findings if f.kind == "two-answers")
+    finding = next(f for f in audit(Request(source, {}, {})).findings if f.kind == "two-answers")
     assert (finding.count, reason in finding.what) == (3, True)
     for columns, answer in (({"messages": "messages"}, TELL), ({"chosen": "chosen"}, more)):
         alone = read(lines(made[:1], columns=columns))
@@ -420,7 +416,7 @@ def test_answers_with_label_false_are_not_taught_and_counted(
     assert result.rows["line"].sort().to_list() == list(range(2, 21, 2))
     assert result.resolved["kinds"] == {"rejected-answers": 10}
     assert remarks(result.resolved) == [f"{name}: 10 rows have the label false and are left out"]
-    finding = next(f for f in audit(Request(source, {}, {}), base=tmp_path).findings if f.kind == "rejected-answers")
+    finding = next(f for f in audit(Request(source, {}, {})).findings if f.kind == "rejected-answers")
     assert finding.count == 10
     assert read(source.model_copy(update={"where": {"label": [True, False]}})).rows.height == 20
     assert read(source, prompts_only=True).rows.height == 20
@@ -479,9 +475,7 @@ def test_positions_that_cannot_be_meant_are_refused(columns: dict[str, Any]) -> 
         Source.model_validate({"hub": "owner/name", "columns": {"prompt": 0}})
 
 
-def test_columns_that_look_meaningful_and_are_not_used_are_named_once(
-    lines: Callable[..., Source], tmp_path: Path
-) -> None:
+def test_columns_that_look_meaningful_and_are_not_used_are_named_once(lines: Callable[..., Source]) -> None:
     made = rows(
         context=lambda n: "",
         id=lambda n: f"abc{n}",
@@ -493,7 +487,7 @@ def test_columns_that_look_meaningful_and_are_not_used_are_named_once(
     result = read(source)
     assert result.resolved["unused"] == ["rejected", "notes", "label"]
     assert remarks(result.resolved) == ["rows.jsonl: unused columns rejected, notes, label"]
-    findings = [f for f in audit(Request(source, {}, {}), base=tmp_path).findings if f.kind == "unused-columns"]
+    findings = [f for f in audit(Request(source, {}, {})).findings if f.kind == "unused-columns"]
     assert [f.what for f in findings] == ["The columns rejected, notes, label were not used."]
     facts = pool_facts(Pool(result.rows, result.dropped), [result.resolved])
     assert facts.notes == ("rows.jsonl: unused columns rejected, notes, label",)

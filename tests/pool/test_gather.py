@@ -176,10 +176,10 @@ def test_the_base_is_tuned_on_no_probe_and_no_prompt_of_a_test_row(lines: Callab
     ]
     source = lines(data, "data.jsonl")
     task = TaskSection(name="few", train=lines(data[:30], "a.jsonl"), test=HeldOut(rows=12))
-    plain = instruction_rows(ledgers.Ledger(Path(), 0), Instruction(data=source, rows=20))
+    plain = instruction_rows(ledgers.Ledger(0), Instruction(data=source, rows=20))
     assert plain.height == 20
 
-    ledger = ledgers.Ledger(Path(), 0)
+    ledger = ledgers.Ledger(0)
     everything = {"few": ledger.read("task few", [task.train])}
     probes = Probes(harmful=[lines([{"prompt": "what of the old mill of probe 7 here"}], "probes.jsonl")])
     _, _, tests = claim_evaluation(ledger, [task], everything, probes, Decontaminate())

@@ -22,7 +22,7 @@ from tests.benchmarks.pool import resampled
 # MiB, that the process held above what it held at first. Pages mapped from a file are not its own: the system takes
 # them back.
 GATHERED = """
-import json, sys, threading, time
+import json, os, sys, threading, time
 from pathlib import Path
 from curator.records import Conversations
 from curator.pool.gather import gather
@@ -43,12 +43,13 @@ def watch():
         time.sleep(0.01)
 
 threading.Thread(target=watch, daemon=True).start()
+os.chdir(folder)
 found = gather(
     pool=PoolSection.model_validate({"sources": [{"file": "pool.jsonl"}]}),
     tasks=[TaskSection.model_validate({"name": "task", "train": {"file": "task.jsonl"}, "test": {"rows": 2}})],
     weights={"task": 1.0},
     probes=Probes.model_validate({"harmful": [{"file": "probes.jsonl"}]}),
-    keep=None, count_tokens=lambda rows: [1 for _ in rows], base=folder, scratch=folder / "stage",
+    keep=None, count_tokens=lambda rows: [1 for _ in rows], scratch=folder / "stage",
 )
 (folder / "stage").mkdir(exist_ok=True)
 save_data(folder / "stage", found.data)

@@ -44,6 +44,11 @@ FILES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+
+
 def test_every_file_of_the_folder_is_tested() -> None:
     data = {str(path.relative_to(FOLDER)) for path in FOLDER.glob("*/*") if path.is_file()}
     assert data == set(FILES)
@@ -52,7 +57,7 @@ def test_every_file_of_the_folder_is_tested() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_loads_and_every_record_is_kept_or_dropped_with_a_reason(file: str) -> None:
     records, kept, columns = FILES[file]
-    found = read(Source(file=file), base=FOLDER, prompts_only=file.startswith(("probes", "benign")))
+    found = read(Source(file=file), prompts_only=file.startswith(("probes", "benign")))
     assert (found.resolved["read"], found.rows.height) == (records, kept)
     assert found.rows.height + found.dropped.height == records
     assert found.dropped["reason"].str.len_chars().gt(0).all()
@@ -61,18 +66,18 @@ def test_every_file_loads_and_every_record_is_kept_or_dropped_with_a_reason(file
 
 def test_the_broken_line_is_reported_by_its_number() -> None:
     reason = "the line is not JSON (Invalid \\escape, column 223)"
-    assert read(Source(file="pool/caia_cyber.jsonl"), base=FOLDER).dropped.rows() == [
+    assert read(Source(file="pool/caia_cyber.jsonl")).dropped.rows() == [
         ("caia_cyber.jsonl", 306, "source", reason, None, "broken-records")
     ]
 
 
 def test_a_nested_category_and_where_on_real_rows() -> None:
-    pool = read(Source(file="pool/multi_turn_safety.jsonl", category="metadata.subcategory"), base=FOLDER)
+    pool = read(Source(file="pool/multi_turn_safety.jsonl", category="metadata.subcategory"))
     assert pool.rows["category"].null_count() == 0
     assert pool.rows["category"].n_unique() > 3
     for label, count in (("safe", 250), ("unsafe", 200)):
         benign = Source(file="benign/xstest_prompts.csv", where={"label": label})
-        assert read(benign, base=FOLDER, prompts_only=True).rows.height == count
+        assert read(benign, prompts_only=True).rows.height == count
 
 
 def test_all_of_it_together(count_words: Callable[..., list[int]]) -> None:
@@ -89,7 +94,6 @@ def test_all_of_it_together(count_words: Callable[..., list[int]]) -> None:
         ),
         keep=Keep(data=Source(file="tasks/dolly_closed_qa.csv"), rows=300),
         count_tokens=count_words,
-        base=FOLDER,
     )
     data = found.data
     assert [(task.train.height, task.test.height) for task in data.tasks] == [(500, 200), (1800, 200)]
@@ -117,7 +121,6 @@ def test_refusals_of_a_probe_set_leave_the_pool_and_say_which_probe_each_asks(
         probes=Probes(harmful=[Source(file="benign/xstest_prompts.csv", where={"label": "unsafe"})]),
         keep=None,
         count_tokens=count_words,
-        base=FOLDER,
     )
     leaks = found.dropped.filter((pl.col("stage") == "leak") & (pl.col("source") == "xstest_refusals.jsonl"))
     assert (found.data.harmful.height, found.resolved["pool"]["sources"][0]["kept"]) == (200, 808)

@@ -147,10 +147,11 @@ def test_of_a_path_in_a_recipe_the_last_part_is_in_the_folder(run, report, write
         assert f"last{sorted(LAST_PARTS).index(way)}x.py:f" in seen
 
 
-def test_the_id_of_a_model_on_the_hub_is_published_and_a_folder_of_the_same_form_is_not(tmp_path):
+def test_the_id_of_a_model_on_the_hub_is_published_and_a_folder_of_the_same_form_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "here").mkdir(parents=True)
     for name, public in (("owner/there", "owner/there"), ("owner/here", "here")):
-        told = publishable(bare({"model": {"id": name}}, model=Model(id=name, revision=None)), tmp_path)
+        told = publishable(bare({"model": {"id": name}}, model=Model(id=name, revision=None)))
         assert (told.model.id, told.provenance.recipe["model"]) == (public, {"id": public})
 
 
@@ -302,7 +303,7 @@ def built(tmp_path_factory):
             f"judges={{headline: shown-words, panel: [{{name: shown-words, refusal: phrases}}, {{name: shown-rubric, "
             f"rubric: {rubric}}}]}}",
         ]
-        build(recipe(*settings), base / "canary-out" / "run", base=base)
+        build(recipe(*settings), base / "canary-out" / "run")
     return base / "canary-out" / "run"
 
 

@@ -39,25 +39,29 @@ def test_the_range_of_tokens_is_checked(tokens: str) -> None:
         recipe(ARMS, f"augment.recovery={{tokens: {tokens}}}")
 
 
-def test_openers_are_the_lines_of_the_file_each_once(tmp_path: Path) -> None:
+def test_openers_are_the_lines_of_the_file_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "openers.txt").write_text("Yes, of course.\n\n  Gladly: \nYes, of course.\n")
-    assert Recovery(openers="openers.txt").texts(tmp_path) == ("Yes, of course.", "Gladly:")
+    assert Recovery(openers="openers.txt").texts() == ("Yes, of course.", "Gladly:")
     with pytest.raises(RecipeError, match=r"^augment\.recovery\.openers: .*no-such.* cannot be read \(No such file"):
-        Recovery(openers="no-such.txt").texts(tmp_path)
+        Recovery(openers="no-such.txt").texts()
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(RecipeError, match="contains no opener"):
-        Recovery(openers="empty.txt").texts(tmp_path)
+        Recovery(openers="empty.txt").texts()
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="it is not UTF-8"):
-        Recovery(openers="bytes.txt").texts(tmp_path)
+        Recovery(openers="bytes.txt").texts()
 
 
-def test_check_warns_where_probes_are_given_an_opening_that_was_trained_on(tmp_path: Path) -> None:
+def test_check_warns_where_probes_are_given_an_opening_that_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "openers.txt").write_text("gladly, take the honey and a tub.\n")
 
     def warned(*settings: str) -> bool:
         asked = recipe(ARMS, "augment.recovery={openers: openers.txt, tokens: [1, 4]}", *settings)
-        return any(keys == ("augment", "recovery", "openers") for keys, _ in unusual(asked, tmp_path))
+        return any(keys == ("augment", "recovery", "openers") for keys, _ in unusual(asked))
 
     assert warned("probes.prefill=[2]", "probes.opening='gladly, take it'")
     assert not warned("probes.prefill=[2]", "probes.opening='gladly, list it'")
@@ -65,9 +69,9 @@ def test_check_warns_where_probes_are_given_an_opening_that_was_trained_on(tmp_p
     (tmp_path / "openers.txt").unlink()
     assert not warned("probes.prefill=[2]", "probes.opening='gladly, take it'")
     missing = recipe(ARMS, "augment.recovery={openers: openers.txt}")
-    assert [
-        sentence for keys, sentence in lacking(missing, tmp_path) if keys == ("augment", "recovery", "openers")
-    ] == ["no file openers.txt; give the path of a text file with one opener per line"]
+    assert [sentence for keys, sentence in lacking(missing) if keys == ("augment", "recovery", "openers")] == [
+        "no file openers.txt; give the path of a text file with one opener per line"
+    ]
 
 
 def test_no_built_in_opener_is_the_opening_that_probes_are_given() -> None:

@@ -73,22 +73,23 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         fingerprint(Source(file="none.json"), tmp_path)
 
 
-def test_code_that_comes_with_a_recipe_is_named_with_its_hash(tmp_path: Path) -> None:
+def test_code_that_comes_with_a_recipe_is_named_with_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert programs(recipe()) == []
-    file = tmp_path / "own.py"
+    file = Path("own.py")
     own = recipe("tasks.0.metric={python: 'own.py:score'}")
-    assert "(no such file)" in programs(own, tmp_path)[0]
+    assert "(no such file)" in programs(own)[0]
     for code in ("def score(a, b): return 0", "def score(a, b): return 1"):
         file.write_text(code)
         digest = hashlib.sha256(code.encode()).hexdigest()[:12]
         expected = f"This recipe runs code: `score` in own.py (SHA-256 {digest}), the metric of the task `list`."
-        assert programs(own, tmp_path) == [expected]
+        assert programs(own) == [expected]
     task = "{{name: {}, train: {{sandbox: list}}, metric: {{python: 'own.py:score'}}}}"
     both = recipe(
         f"tasks=[{task.format('one')}, {task.format('two')}]", "verify.generate={engine: vllm, python: /opt/p}"
     )
-    assert programs(both, tmp_path)[0].endswith(", the metric of the tasks `one`, `two`.")
-    assert programs(both, tmp_path)[1] == "This recipe runs a program: /opt/p, the Python interpreter for vLLM."
+    assert programs(both)[0].endswith(", the metric of the tasks `one`, `two`.")
+    assert programs(both)[1] == "This recipe runs a program: /opt/p, the Python interpreter for vLLM."
 
 
 def test_it_imports_nothing_heavy() -> None:

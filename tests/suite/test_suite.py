@@ -100,7 +100,7 @@ def test_trainings_set_aside_are_none_of_the_run(ran: dict[str, Any], tmp_path: 
     own = next(one for one in variants(ran["recipes"]) if one.name == RUNS[0])
     assert own.recipe is not None
     shutil.copytree(ran["root"] / RUNS[0], tmp_path / "run")
-    run = Run(own.recipe, tmp_path / "run", Path("."), Silent())
+    run = Run(own.recipe, tmp_path / "run", Silent())
     before = trainings(run)
     piece = tmp_path / "run" / "5-train" / "before" / "curated-0"
     shutil.copytree(piece, piece.with_name("curated-0.0123abcd"))
