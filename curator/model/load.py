@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from curator.model.dtype import gpu_has_bf16, torch_dtype
 from curator.model.gguf import dequantised, is_gguf
 from curator.provenance import usable_device
 from curator.recipe.inputs import template_text
-from curator.recipe.package import is_inside, path_of
+from curator.recipe.package import at_home, is_inside, path_of
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -54,8 +55,11 @@ def locate(model_id: str, cache: Path | None = None, key: str = "model.id") -> s
 
 
 def user_cache() -> Path:
-    """The folder of this user's own cache, which need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curator"
+    """The folder of this user's own cache, which need not exist; below the temporary folder where this user has no home
+    folder.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or at_home("~/.cache"))
+    return cache / "curator" if cache.is_absolute() else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
 
 
 def device() -> str:

@@ -18,7 +18,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from curator.conclusions.part import plain
-from curator.recipe.package import PREFIX
+from curator.recipe.package import PREFIX, at_home
 from curator.report.material import Dropped
 from curator.report.model import Report
 
@@ -342,4 +342,4 @@ def _replacements(value: JsonValue, listed: _Listed) -> Iterator[tuple[str, str]
         if public != value and len(value) >= 8 and not value.isalpha():
             yield value, public
             if listed.kind:
-                yield str(Path(value).expanduser().absolute()), public
+                yield str(at_home(value).absolute()), public

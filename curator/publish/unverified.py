@@ -34,9 +34,9 @@ def require_rows_file(file: Path, recipe: Recipe, written: Path | None = None) -
             chosen rows, or cannot be written.
     """
     from curator.recipe.inputs import sources
-    from curator.recipe.package import path_of
+    from curator.recipe.package import file_of
 
-    read = [Path(path_of(source.file)).expanduser() for source in sources(recipe) if source.file is not None]
+    read = [file_of(source.file) for source in sources(recipe) if source.file is not None]
     read += [] if written is None else [written]
     if any(file.resolve() == each.resolve() for each in read):
         raise RecipeError(f"{file}: cannot hold the rows, because the recipe reads this file; name another one")

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from curator.errors import RecipeError
-from curator.recipe.package import path_of
+from curator.recipe.package import file_of
 from curator.recipe.source import Section
 
 OPENERS = (
@@ -75,7 +75,7 @@ class Recovery(Section):
 
     def file(self) -> Path | None:
         """The file of the openers; null for the built-in ones."""
-        return None if self.openers is None else Path(path_of(self.openers)).expanduser()
+        return None if self.openers is None else file_of(self.openers)
 
 
 class Augment(Section):

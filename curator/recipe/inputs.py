@@ -10,7 +10,7 @@ from typing import Any
 
 from curator.errors import DataError, RecipeError
 from curator.recipe import Recipe
-from curator.recipe.package import distribution_of, path_of
+from curator.recipe.package import distribution_of, file_of, path_of
 from curator.recipe.source import Source, sources_of_other_rows
 
 
@@ -58,7 +58,7 @@ def locate(file: str, base: Path = Path(".")) -> Path:
     Raises:
         DataError: It is missing, a folder or a device, or access is denied.
     """
-    path = base / Path(path_of(file)).expanduser()
+    path = base / file_of(file)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

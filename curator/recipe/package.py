@@ -98,6 +98,25 @@ def distribution_of(text: str) -> dict[str, str] | None:
     return None
 
 
+def file_of(text: str) -> Path:
+    """The path that a recipe names, with `package:` and `~` resolved; a relative one starts from the current folder.
+
+    Raises:
+        DataError: See `path_of`.
+    """
+    return at_home(path_of(text))
+
+
+def at_home(path: str) -> Path:
+    """The path with its `~` or `~name` resolved; as it is where that home folder is not known, as in a container whose
+    user has no name, so that whoever reads it says that there is no such file.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def _root(name: str) -> Path | None:
     """The folder of a package; null if there is none."""
     top, _, rest = name.partition(".")

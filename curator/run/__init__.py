@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import RunError
+from curator.recipe.package import at_home
 from curator.run import names
 from curator.run.folder import AGAIN, Made, finished, read_json, shared_beside
 from curator.run.names import FOLDERS as FOLDERS
@@ -171,7 +172,7 @@ class Run:
         """
         cache = self.recipe.engine.cache
         if isinstance(cache, str):
-            return Path(cache).expanduser()
+            return at_home(cache)
         if not cache:
             return None
         return shared_beside(self.root)

@@ -11,6 +11,7 @@ import pytest
 
 from curator.errors import DataError, ModelError
 from curator.keys import inputs_of, stage_keys
+from curator.recipe.inputs import locate
 from curator.recipe.package import distribution_of, path_of
 
 
@@ -185,3 +186,21 @@ def test_every_stage_writes_down_the_packages_of_what_it_loads(copy_of_run: Path
     assert line in (copy_of_run / "9-publish" / "dataset" / "README.md").read_text()
     for page in ("report.html", "report.md"):
         assert own[MINILM]["sha256"] in (copy_of_run / "8-report" / page).read_text()
+
+
+def test_where_no_home_folder_is_known_files_are_missing_and_the_cache_is_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curator.model.load import user_cache
+
+    def unknown(_: object) -> object:
+        raise KeyError("no such user")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for file in ("~/rows.jsonl", "~nobody-of-this-name/rows.jsonl"):
+        with pytest.raises(DataError, match=rf"^{file}: no such file \(looked for "):
+            locate(file)
+    assert user_cache().parent == tmp_path
