@@ -6,7 +6,7 @@ A room takes its own section or plain arguments; only stages, keys, audit and cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ from curator.recipe.refusals import require_refusals
 from curator.recipe.represent import Represent, Representations, number_of, require_distinct
 from curator.recipe.score import Score, parts_of
 from curator.recipe.select import OBJECTIVES, Select
-from curator.recipe.source import Count, Name, Section, Source, require_all
+from curator.recipe.source import Count, Name, Section, require_all, sources_of_other_rows
 from curator.recipe.sweep import require_sense
 from curator.recipe.task import TaskSection as TaskSection
 from curator.recipe.unverified import JUDGES, PROBES, VERIFY, lacking, refuse_unverifiable
@@ -100,8 +100,7 @@ class Suite(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
-        if len(set(self.k)) < len(self.k):
-            raise ValueError(f"duplicate value in k: {', '.join(map(str, self.k))}; remove one")
+        self.refuse_repeated("k")
         return self
 
 
@@ -327,24 +326,9 @@ class Recipe(Section):
             raise ValueError(f"verify: stage is 'rehearsal', {reason}; set stage to upstream, or remove by")
 
     def _of_other_rows(self) -> None:
-        for where, source in self._sources_of_other_rows():
+        for where, source in sources_of_other_rows(self):
             reason = "only sources of the pool have a weight"
             source.refuse_unread("weight", reason=reason, prefix=f"{where}.")
-
-    def _sources_of_other_rows(self) -> Iterator[tuple[str, Source]]:
-        """Every source except those of candidates, and its path."""
-        yield from ((f"tasks: {task.name}.train", task.train) for task in self.tasks)
-        yield from ((f"tasks: {task.name}.regime.data", task.regime.data) for task in self.tasks if task.regime)
-        for task in self.tasks:
-            if task.defence is not None and task.defence.data is not None:
-                yield f"tasks: {task.name}.defence.data", task.defence.data
-        yield from (("probes: harmful", source) for source in self.probes.harmful)
-        yield from (("probes: benign", source) for source in self.probes.benign)
-        yield from ((f"verify: arms.{arm.name}", arm.data) for arm in self.verify.arms if arm.data is not None)
-        keep, instruction = self.verify.keep, self.model.instruction
-        single = {"verify: keep.data": keep.data if keep else None, "select: data": self.select.data}
-        single["model: instruction.data"] = instruction.data if instruction else None
-        yield from ((where, source) for where, source in single.items() if source is not None)
 
     def _refuse_whole_weights(self) -> None:
         """Refuses settings that do not work with 4-bit weights."""

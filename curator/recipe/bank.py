@@ -54,10 +54,7 @@ class Bank(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Bank:
-        for name in ("groupings", "concentrations", "tasks"):
-            values = getattr(self, name)
-            if values != "all" and len(set(values)) < len(values):
-                raise ValueError(f"duplicate value in {name}: {', '.join(map(str, values))}; remove one")
+        self.refuse_repeated("groupings", "concentrations", "tasks")
         if self.budget is not None:
             seconds_of(self.budget)
         return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from curator.recipe.score import KINDS, Score, parts_of
+from curator.recipe.score import KINDS, Score
 from curator.recipe.source import require_all
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ class Alignments(NamedTuple):
 
 def scores_of_models(recipe: Recipe) -> list[Score]:
     """Every score of models that a recipe selects by or its pilot compares, including parts of rank sums, each once."""
-    from curator.recipe import scores_of
+    from curator.recipe import every_part
 
-    parts = (part for score in (recipe.score, *scores_of(recipe)) for part in parts_of(score))
     distinct: list[Score] = []
-    distinct.extend(part for part in parts if KINDS[part.kind].models is not None and part not in distinct)
+    distinct.extend(p for p in every_part(recipe) if KINDS[p.kind].models is not None and p not in distinct)
     return distinct
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from curator.errors import DataError, RecipeError
 from curator.recipe import Recipe
 from curator.recipe.package import distribution_of, path_of
-from curator.recipe.source import Source
+from curator.recipe.source import Source, sources_of_other_rows
 
 
 def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -49,14 +49,7 @@ def content(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def sources(recipe: Recipe) -> list[Source]:
     """Every source that the recipe names."""
-    named = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
-    named += [*recipe.probes.harmful, *recipe.probes.benign]
-    named += [recipe.verify.keep.data] if recipe.verify.keep else []
-    named += [arm.data for arm in recipe.verify.arms if arm.data is not None]
-    named += [task.regime.data for task in recipe.tasks if task.regime is not None]
-    named += [task.defence.data for task in recipe.tasks if task.defence is not None and task.defence.data is not None]
-    named += [recipe.select.data] if recipe.select.data else []
-    return named + ([recipe.model.instruction.data] if recipe.model.instruction else [])
+    return [*recipe.pool.sources, *(source for _, source in sources_of_other_rows(recipe))]
 
 
 def locate(file: str, base: Path) -> Path:

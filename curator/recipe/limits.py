@@ -184,16 +184,9 @@ class Within(Section):
     groupings come before the others.
     """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_list(cls, data: object) -> object:
-        return {"by": data} if isinstance(data, list) else data
-
     @model_validator(mode="after")
     def _agree(self) -> Within:
-        if len(set(self.by)) < len(self.by):
-            twice = next(name for name in self.by if self.by.count(name) > 1)
-            raise ValueError(f"duplicate name {twice!r} in by; remove one")
+        self.refuse_repeated("by")
         for name, shares in self.shares.items():
             if name not in self.by:
                 raise ValueError(f"shares.{name} is not in by ({', '.join(self.by)}); add it there, or remove it")

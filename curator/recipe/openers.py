@@ -29,11 +29,6 @@ class LogOdds(Section):
     openers: Count = 5
     """Openers that are learned of either kind."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, data: object) -> object:
-        return {"from": "pilot"} if data == "pilot" else data
-
     @model_validator(mode="after")
     def _agree(self) -> LogOdds:
         if self.kind == "pilot":
@@ -44,9 +39,7 @@ class LogOdds(Section):
             texts = getattr(self, name)
             if not texts:
                 raise ValueError(f"{name} has no opener; give at least one, or write log_odds: pilot")
-            twice = next((text for text in texts if texts.count(text) > 1), None)
-            if twice is not None:
-                raise ValueError(f"duplicate text {twice!r} in {name}; remove one")
+            self.refuse_repeated(name)
         for first, second in ((self.refuse, self.comply), (self.comply, self.refuse)):
             for text in first:
                 longer = next((other for other in second if other.startswith(text)), None)

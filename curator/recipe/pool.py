@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from curator.recipe.package import MINILM
 from curator.recipe.source import Count, Name, Section, Share, Source, labels
@@ -60,13 +60,6 @@ class Clean(Section):
     """
     decontaminate: Decontaminate | None = Decontaminate()
     """Drop rows that contain a probe, from tasks, keep rows and arms of your own too; null drops equal prompts only."""
-
-    @field_validator("near_duplicates", "decontaminate", mode="before")
-    @classmethod
-    def _bare_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Reads `near_duplicates: 0.8` as `{jaccard: 0.8}`, and `decontaminate: 0.8` as `{overlap: 0.8}`."""
-        name = "jaccard" if info.field_name == "near_duplicates" else "overlap"
-        return {name: float(value)} if _is_number(value) else value
 
 
 UNSURE = 0.05
@@ -168,19 +161,3 @@ class PoolSection(Section):
     def weights(self) -> dict[str, float]:
         """Label of each source -> how much each of its rows counts in coverage."""
         return dict(zip(labels(self.sources), (source.weight for source in self.sources), strict=True))
-
-    @field_validator("refusals", mode="before")
-    @classmethod
-    def _bare_judge(cls, value: Any) -> Any:
-        """Reads `refusals: exact` as `refusals: {judge: exact}`."""
-        return {"judge": value} if isinstance(value, str) else value
-
-    @field_validator("categorise", mode="before")
-    @classmethod
-    def _bare_least(cls, value: Any) -> Any:
-        """Reads `categorise: 0.2` as `categorise: {least: 0.2}`."""
-        return {"least": float(value)} if _is_number(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

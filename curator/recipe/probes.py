@@ -35,8 +35,7 @@ class Probes(Section):
 
     @model_validator(mode="after")
     def _opened(self) -> Probes:
-        if len(set(self.prefill)) < len(self.prefill):
-            raise ValueError(f"duplicate number in prefill: {', '.join(map(str, self.prefill))}; remove one")
+        self.refuse_repeated("prefill")
         if self.prefill and not self.depths:
             raise ValueError(
                 "prefill has only 0, which is the usual answer; add a number of tokens above 0, such as [0, 5, 10], or "

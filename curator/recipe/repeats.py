@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
-from typing import Literal
 
 from pydantic import Field, model_validator
 
+from curator.recipe.limits import Grouping
 from curator.recipe.source import Count, Section
 from curator.wording import these
-
-OF_ROWS = ("category", "source", "licence")
-"""Groupings given by the source of rows."""
 
 
 class Repeats(Section):
@@ -21,7 +18,7 @@ class Repeats(Section):
     repeated rows as often as they are trained on.
     """
 
-    by: Literal["category", "source", "licence", "refusal", "opener", "length", "format"] = "category"
+    by: Grouping = "category"
     """What rows are grouped by."""
     max: Count = 3
     """Largest number that `groups` may hold."""

@@ -23,6 +23,12 @@ class Shorthand(NamedTuple):
     schema: dict[str, JsonValue]
     becomes: JsonValue = None
 
+    def expanded(self, value: Any) -> Any:
+        """The section that `value` is short for; any other value as it is."""
+        if not _fits(value, self.schema):
+            return value
+        return {self.field: value if self.becomes is None else self.becomes}
+
 
 SHORTHANDS: Mapping[str, Shorthand] = {
     "Arm": Shorthand((), "name", {"type": "string"}),
@@ -35,15 +41,13 @@ SHORTHANDS: Mapping[str, Shorthand] = {
     "RegimeSearch": Shorthand(("regime",), "auto", {"const": "auto"}, becomes=True),
     "Within": Shorthand(("within",), "by", {"type": "array"}),
 }
-"""Section -> its short form, which the section's validators read."""
+"""Section -> its short form, which the section's validator reads."""
 
 
 def expanded(key: str, value: Any) -> Any:
     """The section that `value` is short for at a key of the recipe; any other value as it is."""
-    for short in SHORTHANDS.values():
-        if key in short.keys and _fits(value, short.schema):
-            return {short.field: value if short.becomes is None else short.becomes}
-    return value
+    short = next((short for short in SHORTHANDS.values() if key in short.keys), None)
+    return value if short is None else short.expanded(value)
 
 
 def _fits(value: Any, schema: Mapping[str, JsonValue]) -> bool:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from curator.recipe.shorthands import SHORTHANDS
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
@@ -21,6 +26,13 @@ class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        """Reads the short form of a section that has one, such as `category: topic` for `category: {from: topic}`."""
+        short = SHORTHANDS.get(cls.__name__)
+        return data if short is None else short.expanded(data)
 
     def refuse_unread(self, *names: str, reason: str, prefix: str = "") -> None:
         """Refuses settings without effect that differ from their defaults.
@@ -37,6 +49,18 @@ class Section(BaseModel):
         given = [type(self).model_fields[name].alias or name for name in names if not self.is_default(name)]
         if given:
             raise ValueError("\n".join(f"{prefix}{n} has no effect: {reason}; remove it" for n in given))
+
+    def refuse_repeated(self, *names: str) -> None:
+        """Refuses settings that are a list with two equal values; other settings are passed over.
+
+        Raises:
+            ValueError: There is one; the message names the value.
+        """
+        for name in names:
+            values = getattr(self, name)
+            twice = [value for value in values if values.count(value) > 1] if isinstance(values, list) else []
+            if twice:
+                raise ValueError(f"duplicate value {twice[0]!r} in {name}; remove one")
 
     def is_default(self, name: str) -> bool:
         """Whether a setting has its default, stated or not."""
@@ -126,12 +150,6 @@ class Source(Section):
     line.
     """
 
-    @field_validator("category", mode="before")
-    @classmethod
-    def _bare_column(cls, value: Any) -> Any:
-        """Reads `category: topic` as `category: {from: topic}`."""
-        return {"from": value} if isinstance(value, str) else value
-
     @field_validator("where")
     @classmethod
     def _values(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -205,6 +223,21 @@ def labels(sources: Sequence[Source]) -> list[str]:
     names = [source.label for source in sources]
     times = [names[: position + 1].count(name) for position, name in enumerate(names)]
     return [name if count == 1 else f"{name}#{count}" for name, count in zip(names, times, strict=True)]
+
+
+def sources_of_other_rows(recipe: Recipe) -> list[tuple[str, Source]]:
+    """Every source that the recipe names except those of candidates, and its path in messages."""
+    verify, tasks, instruction = recipe.verify, recipe.tasks, recipe.model.instruction
+    named: list[tuple[str, Source | None]] = [(f"tasks: {task.name}.train", task.train) for task in tasks]
+    named += [("probes: harmful", source) for source in recipe.probes.harmful]
+    named += [("probes: benign", source) for source in recipe.probes.benign]
+    named += [("verify: keep.data", verify.keep.data if verify.keep else None)]
+    named += [(f"verify: arms.{arm.name}", arm.data) for arm in verify.arms]
+    named += [(f"tasks: {task.name}.regime.data", task.regime.data if task.regime else None) for task in tasks]
+    named += [(f"tasks: {task.name}.defence.data", task.defence.data if task.defence else None) for task in tasks]
+    named += [("select: data", recipe.select.data)]
+    named += [("model: instruction.data", instruction.data if instruction else None)]
+    return [(where, source) for where, source in named if source is not None]
 
 
 def rows_added(rows: int, share: float) -> int:

@@ -72,9 +72,7 @@ class Sweep(Section):
             raise ValueError(
                 f"the sweep has no setting; give a list for at least one of {', '.join(lists)}, or remove the sweep"
             )
-        for name, values in lists.items():
-            if values is not None and len(set(values)) < len(values):
-                raise ValueError(f"duplicate value in {name}: {', '.join(map(str, values))}; remove one")
+        self.refuse_repeated(*lists)
         return self
 
     def settings(self, finetune: Training, rows: int | None) -> tuple[TaskSetting, ...]:

@@ -229,23 +229,13 @@ class RegimeSearch(Section):
     share_of_probes: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the harmful probes that is split off by hash; a pilot's probes serve instead where there is one."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, data: object) -> object:
-        return {"auto": True} if data == "auto" else data
-
     @model_validator(mode="after")
     def _agree(self) -> RegimeSearch:
         if self.after[0] >= self.after[1]:
             raise ValueError(
                 f"after: found {self.after[0]:g} to {self.after[1]:g}; give the lower share first, then the higher one"
             )
-        for name in ("steps", "learning_rates"):
-            values = getattr(self, name) or []
-            if len(set(values)) < len(values):
-                raise ValueError(
-                    f"duplicate value in {name}: {', '.join(f'{value:g}' for value in values)}; remove one"
-                )
+        self.refuse_repeated("steps", "learning_rates")
         return self
 
     def settings(self, finetune: Training) -> tuple[Training, ...]:
@@ -337,14 +327,6 @@ class Verify(Section):
     """Whether the score predicts forgetting; null does not measure it."""
     log_odds: LogOdds | None = None
     """Log-odds of refusing, beside the judged answers; they never decide. Null does not compute them."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_names(cls, data: Any) -> Any:
-        """Reads `arms: [curated, {name: none, seeds: 2}]`: a bare name is an arm with every seed."""
-        if isinstance(data, dict) and isinstance(data.get("arms"), list):
-            return {**data, "arms": [{"name": a} if isinstance(a, str) else a for a in data["arms"]]}
-        return data
 
     @property
     def processes(self) -> int:

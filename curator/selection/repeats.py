@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import polars as pl
 
 from curator.errors import SelectionError
-from curator.recipe.repeats import OF_ROWS, Repeats
+from curator.recipe.limits import TRAITS
+from curator.recipe.repeats import Repeats
 from curator.recipe.verify import REPEATED
 from curator.wording import these
 
@@ -21,7 +22,7 @@ def labels_of(by: str, rows: pl.DataFrame, traits: Callable[[], pl.DataFrame]) -
     Args:
         by: A column of `rows`, in the columns of ROW_SCHEMA, or one of `traits`, which is read only then.
     """
-    return dict((rows if by in OF_ROWS else traits()).select("id", by).iter_rows())
+    return dict((traits() if by in TRAITS else rows).select("id", by).iter_rows())
 
 
 def table(section: Repeats, labels: Mapping[str, str | None], arms: Iterable[str], ids: Sequence[str]) -> pl.DataFrame:

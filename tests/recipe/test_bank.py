@@ -99,7 +99,7 @@ def test_any_other_text_is_refused_with_an_example(text) -> None:
 
 
 def test_a_name_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="duplicate value in groupings: opener, opener; remove one"):
+    with pytest.raises(ValidationError, match="duplicate value 'opener' in groupings; remove one"):
         Bank(groupings=["opener", "opener"])
 
 

@@ -306,6 +306,22 @@ UNREAD: list[tuple[list[str], str]] = [
     (["probes.harmful.0.weight=0.0"], "probes: harmful.weight has no effect: only sources of the pool"),
     (["select={data: {sandbox: pool, weight: 0.5}}"], "select: data.weight has no effect: only sources of the pool"),
     (
+        ["verify.keep={data: {sandbox: keep, weight: 2.0}, rows: 9}"],
+        "verify: keep.data.weight has no effect: only sources of the pool",
+    ),
+    (
+        ["verify.arms=[curated, random, {name: mine, file: r.jsonl, weight: 2.0}]"],
+        "verify: arms.mine.weight has no effect: only sources of the pool",
+    ),
+    (
+        ["tasks.list.regime={data: {file: r.jsonl, weight: 2.0}, harmful_share: 0.1}"],
+        "tasks: list.regime.data.weight has no effect: only sources of the pool",
+    ),
+    (
+        ["tasks.list.defence={data: {file: r.jsonl, weight: 2.0}, safety_mix: 0.1}"],
+        "tasks: list.defence.data.weight has no effect: only sources of the pool",
+    ),
+    (
         ["model.instruction={rows: 9, data: {sandbox: keep, rows: 5}}"],
         "model.instruction: data.rows has no effect: rows of this section are as many as are read",
     ),
@@ -729,7 +745,10 @@ def test_forgetting_is_not_measured_on_a_control_that_was_not_aligned() -> None:
             "the pilot, which trains nothing for a single candidate",
         ),
         (["verify.log_odds={refuse: [no]}"], "verify.log_odds: comply has no opener"),
-        (["verify.log_odds={refuse: [no, no], comply: [yes]}"], "verify.log_odds: duplicate text 'no' in refuse"),
+        (
+            ["verify.log_odds={refuse: [no, no], comply: [yes]}"],
+            "verify.log_odds: duplicate value 'no' in refuse; remove one",
+        ),
         (
             ["verify.log_odds={refuse: [i can], comply: [i cannot]}"],
             "'i can' is the beginning of 'i cannot' in the other set",

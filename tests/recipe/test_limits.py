@@ -21,7 +21,7 @@ WRONG = [
         ["select.within={by: [length], shares: {refusal: {other: 1.0}}}"],
         "select.within: shares.refusal is not in by (length); add it there, or remove it",
     ),
-    (["select.within=[length, length]"], "select.within: duplicate name 'length' in by; remove one"),
+    (["select.within=[length, length]"], "select.within: duplicate value 'length' in by; remove one"),
     (
         ["select.quotas={by: mood}"],
         "select.quotas.by: found 'mood'; allowed: category, source, licence, refusal,",

@@ -20,7 +20,7 @@ def test_depths_are_in_order_and_without_the_usual_answer():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["probes.prefill=[5, 5]"], "duplicate number in prefill: 5, 5"),
+        (["probes.prefill=[5, 5]"], "duplicate value 5 in prefill; remove one"),
         (["probes.prefill=[0]"], r"prefill has only 0.*a number of tokens above 0"),
         (["probes.prefill=[-1]"], "prefill"),
         (["probes.prefill=[2.5]"], "prefill"),

@@ -9,7 +9,8 @@ import pytest
 from curator.errors import RecipeError
 from curator.forecast.outline import outline
 from curator.forecast.rows import too_few
-from curator.recipe.repeats import OF_ROWS, Repeats
+from curator.recipe.limits import GROUPINGS
+from curator.recipe.repeats import Repeats
 from tests.small_run import recipe
 
 
@@ -41,7 +42,8 @@ def test_a_rehearsal_makes_no_pass_in_which_rows_could_be_repeated() -> None:
 
 def test_groups_can_be_of_rows_and_of_answers() -> None:
     known = get_args(Repeats.model_fields["by"].annotation)
-    assert {*OF_ROWS, "refusal", "opener"} <= {*known}
+    assert known == GROUPINGS
+    assert {"category", "source", "licence", "refusal", "opener"} <= {*known}
     assert [Repeats(by=by, groups={"a": 2}).by for by in known] == [*known]
     assert recipe().select.repeats is None
 

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from curator.errors import RecipeError
 from curator.recipe.source import Source
+from tests.small_run import recipe
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,19 @@ def test_a_source_that_cannot_be_meant_is_refused(settings: dict[str, Any], mess
 def test_a_resolved_source_is_read_back_as_itself() -> None:
     source = Source(file="rows.json", template="{a} {{b}}", where={"x": [1, True]}, category="topic.name", rows=3)
     assert Source(**source.model_dump(by_alias=True)) == source
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("suite={k: [8, 16, 8]}", "suite: duplicate value 8 in k; remove one"),
+        ("verify.regime={steps: [5, 10, 10]}", "verify.regime: duplicate value 10 in steps; remove one"),
+        ("verify.regime={learning_rates: [1e-4, 0.0001]}", "duplicate value 0.0001 in learning_rates; remove one"),
+        ("verify.pilot.bank={tasks: [list, list]}", "verify.pilot.bank: duplicate value 'list' in tasks; remove one"),
+        ("verify.pilot.bank={concentrations: [1, 1.0]}", "duplicate value 1.0 in concentrations; remove one"),
+    ],
+)
+def test_a_list_of_which_two_values_are_equal_is_refused(setting: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(setting)
+    assert words in str(caught.value)

@@ -71,8 +71,8 @@ def test_a_sweep_is_written_out_and_read_back() -> None:
     [
         ("{}", [], "the sweep has no setting; give a list for at least one of learning_rate, rows, method"),
         ("{rows: []}", [], "sweep.rows: found a list of 0; allowed: at least 1 item"),
-        ("{rows: [20, 20]}", [], "sweep: duplicate value in rows: 20, 20; remove one"),
-        ("{learning_rate: [1e-4, 0.0001]}", [], "duplicate value in learning_rate: 0.0001, 0.0001; remove one"),
+        ("{rows: [20, 20]}", [], "sweep: duplicate value 20 in rows; remove one"),
+        ("{learning_rate: [1e-4, 0.0001]}", [], "duplicate value 0.0001 in learning_rate; remove one"),
         ("{learning_rate: [0.0]}", [], "sweep.learning_rate[0]"),
         ("{method: [sgd]}", [], "found 'sgd'; allowed: lora, full"),
         ("{rows: [41]}", [], "tasks: list.sweep.rows has 41, and the task has 40 rows; lower it, or raise the task's "

@@ -106,7 +106,7 @@ def test_a_folder_without_recipes_is_said(tmp_path: Path) -> None:
 
 def test_a_size_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
     found = variants(folder(tmp_path, twice=SMALL.replace("[8, 16]", "[8, 8]")), only=["twice"])
-    assert "duplicate value in k" in str(found[0].problem)
+    assert "duplicate value 8 in k; remove one" in str(found[0].problem)
 
 
 def test_a_set_that_is_given_has_no_sizes(tmp_path: Path) -> None:
