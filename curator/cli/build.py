@@ -60,9 +60,11 @@ def build(  # noqa: PLR0917 - click hands options by name
     from curator.cli.progress import Terminal
     from curator.pipeline import CHOICE
     from curator.pipeline import build as run
-    from curator.recipe.file import read
+    from curator.recipe.file import open_file, validated
 
-    chosen = read(recipe, [*settings, *_engine(engine)], whole=until not in CHOICE)
+    placed = _engine(engine)
+    written = open_file(recipe, [*settings, *placed]).for_option("--engine", placed)
+    chosen = validated(written, whole=until not in CHOICE)
     root = out or Path("outputs") / chosen.name
     if repo is None and (push_anyway or public):
         raise click.UsageError("--push-anyway and --public need --push REPO; add it.")
@@ -98,11 +100,12 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
     """
     from curator.cli.progress import Terminal
     from curator.pipeline import build as run
-    from curator.recipe.file import ADD, open_file, read
+    from curator.recipe.file import ADD, open_file, validated
 
     section = open_file(recipe).data.get("verify")
-    given = _given(data, piloted=isinstance(section, dict) and "pilot" in section)
-    chosen = read(recipe, [*given, *settings, *_engine(engine)], missing=ADD)
+    given, placed = _given(data, piloted=isinstance(section, dict) and "pilot" in section), _engine(engine)
+    written = open_file(recipe, [*given, *settings, *placed]).for_option("--data", given)
+    chosen = validated(written.for_option("--engine", placed), missing=ADD)
     if chosen.select.data is None:
         raise RecipeError(
             f"{recipe}: the recipe names no data set to verify; give one with --data or as select.data, or run "
@@ -140,6 +143,9 @@ def _given(data: str | None, *, piloted: bool) -> list[str]:
     return [*(f"select.{key}={quoted(value)}" for key, value in settings.items()), *pilot]
 
 
+_NEEDED = "missing; --measure needs probes, verify (align, finetune) and judges; add it, or leave out --measure"
+
+
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @set_option
@@ -170,15 +176,16 @@ def check(  # noqa: PLR0917 - click hands options by name
     from curator.forecast.measured import kinds_noted
     from curator.forecast.outline import outline
     from curator.forecast.problems import examine, told
-    from curator.recipe.file import open_file
+    from curator.recipe.file import MISSING, open_file
     from curator.recipe.inputs import programs
     from curator.recipe.unverified import listed
 
-    examined = examine(open_file(recipe, settings), whole=measure)
+    examined = examine(open_file(recipe, settings), whole=measure, missing=_NEEDED if measure else MISSING)
     added: tuple[str, ...] = ()
-    if measure and examined.recipe is not None and examined.recipe.verify.regime is None:
+    bare = examined.recipe
+    if measure and bare is not None and not bare.lacks and bare.verify.regime is None:
         added = ("verify.regime={}",)  # without it the experiment would use the probes of the measurement
-        examined = examine(open_file(recipe, [*settings, *added]))
+        examined = examine(open_file(recipe, [*settings, *added]).for_option("--measure", added))
     chosen = examined.recipe
     if examined.problems or chosen is None:
         for line in told(examined):
@@ -306,14 +313,15 @@ def new(  # noqa: PLR0917 - click hands options by name
     model: str | None,
     out: Path | None,
 ) -> None:
-    """Write a commented recipe called NAME.
+    """Write a commented recipe called NAME, a name with or without the ending .yaml.
 
     With --pool and --task the recipe is drafted from your files; otherwise it is a template to fill in.
     """
     from curator.recipe.file import template
     from curator.run.folder import write_text
 
-    path = out or Path(f"{name}.yaml")
+    file = Path(name if name.lower().endswith((".yaml", ".yml")) else f"{name}.yaml")
+    name, path = name.removesuffix(file.suffix), out or file
     if path.exists():
         raise RunError(f"{path}: already exists; choose another name, or remove it first")
     drafted = any((pool, tasks, harmful, benign, keep, model))

@@ -42,9 +42,10 @@ def publish(  # noqa: PLR0917 - click hands options by name
 ) -> None:
     """Push the data set of RUN, a run folder, to REPO (owner/name) on the Hub.
 
-    Without --push this is a dry run; it contacts no server. A data set whose decision is worse or trade-off is pushed
-    only with --push-anyway. One that `curator select` wrote has no decision, and its card says that it is not verified.
-    The token is read from HF_TOKEN or from `hf auth login`.
+    Without --push this is a dry run; it contacts no server. A folder in which a file was changed, removed or added
+    since curator wrote it is refused. A data set whose decision is worse or trade-off is pushed only with
+    --push-anyway. One that `curator select` wrote has no decision, and its card says that it is not verified. The token
+    is read from HF_TOKEN or from `hf auth login`.
     """
     if push_anyway and not really:
         raise click.UsageError("--push-anyway needs --push; add it.")
@@ -62,11 +63,11 @@ def publish(  # noqa: PLR0917 - click hands options by name
         if not verified(run):
             click.echo(f"{NOT_VERIFIED} Its card says so first.", err=as_json)
         return
-    from curator.publish.merge import files_of
+    from curator.publish.merge import CARD, checked
     from curator.publish.push import outdated
 
-    sizes = {name: file.stat().st_size for name, file in files_of(folder).items()}
-    card = (folder / "README.md").read_text(encoding="utf-8")
+    contents = checked(folder)
+    sizes, card = {name: len(content) for name, content in contents.items()}, contents[CARD].decode("utf-8")
     decision = report_of(run).decision.outcome if verified(run) else None
     if as_json:
         print_json({"repo": repo, "decision": decision, "files": sizes, "card": card})
@@ -96,7 +97,8 @@ def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
     """Pushes what a build made.
 
     Raises:
-        PublishError: The decision is unfavourable and `anyway` is not given, or the Hub refuses.
+        PublishError: The decision is unfavourable and `anyway` is not given, the folder is not as it was written, or
+            the Hub refuses.
     """
     refuse_unfavourable(root, repo, anyway)
     from curator.publish.push import push

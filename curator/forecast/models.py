@@ -13,6 +13,7 @@ from curator.forecast.bank import unseen
 from curator.forecast.curve import merged
 from curator.forecast.power import paired
 from curator.forecast.workload import unrehearsed
+from curator.keys.pieces import embedder_of
 from curator.model.chat import TEMPLATES
 from curator.recipe import Recipe, embedders_of
 from curator.recipe.file import Keys
@@ -23,7 +24,7 @@ from curator.wording import these
 
 def lacking(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     """Missing folders of models, templates, judges' files, metrics and interpreters, by their keys."""
-    for keys, model_id in _models(recipe):
+    for keys, model_id, _ in _models(recipe):
         if (problem := panel.no_folder(model_id)) is not None:
             yield keys, problem
     templates: list[tuple[Keys, str | None]] = [(("model", "chat_template"), recipe.model.chat_template)]
@@ -153,12 +154,37 @@ def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, 
     )
 
 
-def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
-    """Every id of a model or an embedder that the run loads, apart from those of judges."""
-    yield ("model", "id"), recipe.model.id
+def not_fetched(recipe: Recipe) -> Iterator[str]:
+    """A sentence about the models on the Hub of which this machine has nothing, so that they were not checked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    fitted = (recipe.pool.refusals.embedding, *(judge.embedding for judge in recipe.judges.panel))
+    heads = [head for head in fitted if head is not None and (panel.place(head) / "head.json").is_file()]
+    named = [(model_id, revision) for _, model_id, revision in _models(recipe)]
+    named += [(judge.model, judge.revision) for judge in recipe.judges.panel if judge.model is not None]
+    named += [(embedder, None) for head in heads if (embedder := embedder_of(head)) is not None]
+    absent = [
+        model_id
+        for model_id, revision in dict.fromkeys(named)
+        if panel.no_folder(model_id) is None
+        and panel.on_hub(model_id)
+        and not isinstance(try_to_load_from_cache(model_id, "config.json", revision=revision), str)
+    ]
+    which, are = ("the model", "it is") if len(set(absent)) == 1 else ("the models", "they are")
+    if absent:
+        yield (
+            f"whether {which} {', '.join(dict.fromkeys(absent))} can be used, because {are} not in the Hub's cache on "
+            "this machine, and `curator check` downloads nothing"
+        )
+
+
+def _models(recipe: Recipe) -> Iterator[tuple[Keys, str, str | None]]:
+    """Key, id and revision of every model or embedder that the run loads, apart from those of judges."""
+    yield ("model", "id"), recipe.model.id, recipe.model.revision
     several = isinstance(recipe.represent, list)
     for number, section in enumerate(recipe.representations):
         if section.id is not None:
-            yield ("represent", *((number,) if several else ()), "id"), section.id
+            yield ("represent", *((number,) if several else ()), "id"), section.id, section.revision
     for embedder in dict.fromkeys([*([recipe.pool.embedder] if recipe.pool.embeds else []), *embedders_of(recipe)]):
-        yield ("pool" if embedder == recipe.pool.embedder else "score", "embedder", "id"), embedder.id
+        keys = ("pool" if embedder == recipe.pool.embedder else "score", "embedder", "id")
+        yield keys, embedder.id, embedder.revision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def no_head(at: Keys, head: str) -> Iterator[tuple[Keys, str]]:
 
 
 def no_folder(model_id: str, *, guess: bool = True) -> str | None:
-    """A sentence if an id can only be a folder that does not exist.
+    """A sentence if an id names neither a folder, a GGUF file, the sandbox model nor anything that the Hub could have.
 
     An id of two parts may be a folder or a model on the Hub. With `guess` it is taken as a folder if its parent folder
     exists and holds models.
@@ -100,19 +101,49 @@ def no_folder(model_id: str, *, guess: bool = True) -> str | None:
         except DataError as error:
             return str(error)
         return None
-    path = Path(model_id)
-    if model_id == SANDBOX or path.is_dir():
+    if model_id == SANDBOX or os.path.isdir(model_id):
         return None
-    if path.is_file():
+    if os.path.isfile(model_id):
         return None if is_gguf(model_id) else f"{model_id} is a file; give the folder of the model, or a GGUF file"
-    parts = model_id.split("/")
-    on_hub = len(parts) <= 2 and all(part not in ("", ".", "..", "~") for part in parts)
-    beside = guess and len(parts) == 2 and any(Path(parts[0]).glob("*/config.json"))
-    if on_hub and not beside:
+    if model_id.startswith(SANDBOX):
+        return f"no sandbox model {model_id}; allowed: {SANDBOX} alone; write that, or name a folder or a Hub model"
+    parts, parent = model_id.split("/"), Path(model_id).parent
+    if is_gguf(model_id):
+        there = ", ".join(sorted(file.name for file in _inside(parent, "*") if is_gguf(file.name))[:8])
+        return f"no file {model_id}{f'; {parent} has {there}' if there else ''}; correct the path of the GGUF file"
+    refusal = hub_refuses(model_id)
+    beside = guess and len(parts) == 2 and any(_inside(parent, "*/config.json"))
+    if refusal is None and not beside:
         return None
-    there = ", ".join(sorted(file.parent.name for file in path.parent.glob("*/config.json"))[:8])
-    hint = f"; {path.parent} has {there}" if there else "; write the path in full, without ~" if parts[0] == "~" else ""
+    there = ", ".join(sorted(file.parent.name for file in _inside(parent, "*/config.json"))[:8])
+    hint = f"; {parent} has {there}" if there else "; write the path in full, without ~" if parts[0] == "~" else ""
+    if refusal is not None and len(parts) <= 2 and parts[0].strip(".~"):
+        hint = f", and the Hub allows no such name ({refusal}){hint}"
     return f"no folder {model_id}{hint}; correct the path, or name a model on the Hub as owner/name"
+
+
+def on_hub(model_id: str) -> bool:
+    """Whether an id that `no_folder` accepts can only be that of a model on the Hub."""
+    return not (is_inside(model_id) or model_id == SANDBOX or os.path.exists(model_id))
+
+
+def hub_refuses(name: str) -> str | None:
+    """Why the Hub can have no model or data set of this name, in the words of its client; null if it can. Contacts no
+    server.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # loaded on demand
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        return first_line(error).rstrip(".")
+    return None
+
+
+def _inside(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files of a folder that fit a pattern; none where no folder can have this name."""
+    return folder.glob(pattern) if os.path.isdir(folder) else iter(())
 
 
 def place(text: str) -> Path:

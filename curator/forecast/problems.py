@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from curator.errors import DataError
 from curator.recipe import Recipe
-from curator.recipe.file import Keys, Located, Written, examined
+from curator.recipe.file import MISSING, Keys, Located, Written, examined
 from curator.recipe.source import Source
 from curator.sandbox import NAMES
 from curator.wording import these, visible
@@ -60,7 +60,7 @@ class Examined:
     lengths: Mapping[str, pl.Series] = field(default_factory=dict)
 
 
-def examine(written: Written, *, whole: bool = True) -> Examined:
+def examine(written: Written, *, whole: bool = True, missing: str = MISSING) -> Examined:
     """Checks everything that a recipe names: values, files, columns, folders of models, and numbers of rows.
 
     Files of at most WHOLE bytes (PACKED if compressed) are read and counted; only the first records of longer ones are
@@ -68,9 +68,11 @@ def examine(written: Written, *, whole: bool = True) -> Examined:
 
     Args:
         written: The recipe as written; one with mistakes is examined as far as its sources can be read.
-        whole: Whether the sections for verification are required too.
+        whole, missing: As in `recipe.file.read`.
     """
-    recipe, located = examined(written, whole=whole)
+    from curator.forecast.panel import hub_refuses
+
+    recipe, located = examined(written, whole=whole, missing=missing)
     problems: list[Located] = [*located]
     warnings: list[Located] = []
     fetched: list[str] = []
@@ -80,7 +82,11 @@ def examine(written: Written, *, whole: bool = True) -> Examined:
     sources = dict(_sources(written.data))
     for keys, source in sources.items():
         if source.hub is not None:
-            fetched.append(source.hub)
+            if (refusal := hub_refuses(source.hub)) is None:
+                fetched.append(source.hub)
+            else:
+                sentence = f"{source.hub}: not a valid name of a Hub data set ({refusal}); write owner/name"
+                problems.append(written.at(keys, sentence))
             continue
         try:
             reason = _not_counted(source, prompts_only=keys[0] == "probes")
@@ -100,7 +106,7 @@ def examine(written: Written, *, whole: bool = True) -> Examined:
         readable.discard(keys)  # otherwise these probes would claim every candidate, and limits could not be checked
     if recipe is not None:
         from curator.forecast.curve import flat
-        from curator.forecast.models import lacking, looked_at, unusual
+        from curator.forecast.models import lacking, looked_at, not_fetched, unusual
         from curator.forecast.rows import too_few
 
         absent = list(lacking(recipe))
@@ -109,6 +115,7 @@ def examine(written: Written, *, whole: bool = True) -> Examined:
             faults, notes = looked_at(recipe)
             problems += [written.at(*fault) for fault in faults]
             warnings += [written.at(*note) for note in notes]
+        unknown += not_fetched(recipe)
         counted = too_few(recipe, readable)
         lengths = counted.lengths
         problems += [written.at(*problem) for problem in counted.problems]

@@ -7,8 +7,9 @@ belongs to somebody else, and is neither overwritten nor removed.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,8 +219,65 @@ def manifest(folder: Path, metadata: Mapping[str, JsonValue]) -> dict[str, JsonV
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Path from the folder on -> file, sorted."""
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Path from the folder on -> file, sorted, without hidden ones: file managers, editors and caches leave these."""
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name.as_posix(): path for name, path in paths.items() if not any(part[0] == "." for part in name.parts)}
+
+
+def checked(folder: Path) -> dict[str, bytes]:
+    """Path -> content of every file of a data set folder, which must hold what its manifest lists and nothing else. The
+    card is not listed: its owner may have edited it, except for the configs.
+
+    Raises:
+        PublishError: A file is missing or unreadable, is not what was written, or is not listed.
+    """
+    contents: dict[str, bytes] = {}
+    unread: dict[str, str] = {}
+    for name, path in files_of(folder).items():
+        try:
+            contents[name] = path.read_bytes()
+        except OSError as error:
+            unread[name] = f"{name} (cannot be read: {(error.strerror or type(error).__name__).lower()})"
+    listed, metadata = written(json_of(contents.get(MANIFEST, b"")))
+    missing = [name for name in (CARD, MANIFEST, *listed) if name not in contents and name not in unread]
+    changed = [name for name, former in listed.items() if name in contents and digest(contents[name]) != former]
+    changed += unread.values()
+    if MANIFEST in contents and not listed:
+        changed.append(MANIFEST)
+    if listed and CARD in contents and _configs_of(contents[CARD]) != metadata.get("configs"):
+        changed.append(f"{CARD} (the configs in its metadata)")
+    strange = [name for name in contents if listed and name not in (CARD, MANIFEST, *listed)]
+    if missing or changed or strange:
+        raise PublishError(_altered(folder, missing, changed, strange))
+    return contents
+
+
+def _altered(folder: Path, missing: Sequence[str], changed: Sequence[str], strange: Sequence[str]) -> str:
+    kinds = (("missing", missing), ("changed", changed), ("not written by curator", strange))
+    what = "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds if names)
+    anew = f"remove {folder.parent} and run the `curator build` or `curator select` that wrote it again"
+    todo = ["move what curator did not write somewhere else"] * bool(strange) + [anew] * bool(missing or changed)
+    return f"{folder}: cannot be pushed, because it is not as curator wrote it ({what}); {', then '.join(todo)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - 8
+    return ", ".join(names[:8]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _configs_of(card: bytes) -> object:
+    try:
+        return _metadata(card.decode("utf-8", errors="replace"))[0].get("configs")
+    except PublishError:
+        return None
+
+
+def json_of(content: bytes) -> Any:
+    """The value of a JSON file; null if it is not JSON."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def written(contents: object) -> tuple[dict[str, Digest], dict[str, JsonValue]]:

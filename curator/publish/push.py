@@ -7,7 +7,6 @@ parent that was checked makes it visible. What is already there is not sent agai
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from curator.publish.merge import (
     MANIFEST,
     VERSION,
     Plan,
+    checked,
     digest,
-    files_of,
+    json_of,
     merged_card,
     plan,
     refuse_clash,
@@ -131,16 +131,16 @@ def push(
         tag: Put on the commit afterwards.
 
     Raises:
-        PublishError: See `check`, `merge` and `outdated`; or the repository was changed meanwhile, or what was read
-            back is not what was sent.
+        PublishError: See `check`, `merge`, `merge.checked` and `outdated`; or the repository was changed meanwhile, or
+            what was read back is not what was sent.
     """
     if pull_request and tag is not None:
         raise PublishError("--tag: a pull request is not on the main branch yet; merge it, then push again with --tag")
+    contents = checked(folder)
     if (why := outdated(folder)) is not None:
         raise PublishError(f"{repo}: nothing was pushed; {why}")
     target = check(repo, public=public, tag=tag, say=say)
     hub = Hub(repo, say)
-    contents = {name: path.read_bytes() for name, path in files_of(folder).items()}
     contents[CARD] = contents[CARD].replace(PLACEHOLDER.encode(), repo.encode())
     if target.head is None:
         hub.create(public)
@@ -158,9 +158,8 @@ def push(
 
 
 def outdated(folder: Path) -> str | None:
-    """Why a data set folder must be written again before it is pushed; null if it need not."""
-    manifest = _json((folder / MANIFEST).read_bytes()) if (folder / MANIFEST).is_file() else None
-    version = manifest.get("version") if isinstance(manifest, dict) else None
+    """Why a data set folder that `checked` accepts must be written again before it is pushed; null if it need not."""
+    version = json_of((folder / MANIFEST).read_bytes()).get("version")
     if isinstance(version, int) and version >= VERSION:
         return None
     return (
@@ -173,7 +172,7 @@ def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[st
     """What the repository must hold, how to get there from `head`, and notes."""
     remote = hub.tree(head)
     theirs = hub.read(CARD, head).decode("utf-8", errors="replace") if CARD in remote else None
-    former, metadata = written(_json(hub.read(MANIFEST, head))) if MANIFEST in remote else ({}, {})
+    former, metadata = written(json_of(hub.read(MANIFEST, head))) if MANIFEST in remote else ({}, {})
     refuse_clash(contents, remote, former, theirs)
     card, notes = merged_card(contents[CARD].decode(), theirs, metadata)
     wanted = {**contents, CARD: card.encode()}
@@ -197,7 +196,7 @@ def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) 
                 f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(content_there):,} bytes instead "
                 f"of {len(content):,}); run the same command again"
             )
-    configs = sorted(path.name for path in (folder / "data").iterdir())
+    configs = sorted({path.split("/")[1] for path in wanted if path.startswith("data/")})
     there = hub.ask("load its rows", lambda: rows_hash(hub.repo, configs, revision=commit, token=hub.token))
     if there != rows_hash(str(folder), configs):
         raise PublishError(
@@ -252,10 +251,3 @@ def rows_hash(
                 for row in rows:
                     running.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())
     return running.hexdigest()
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None

@@ -6,21 +6,20 @@ import difflib
 import io
 import json
 import re
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from curator.errors import RecipeError
 from curator.recipe import Recipe
+from curator.recipe.allowed import allowed, siblings
 from curator.recipe.shorthands import expanded
 from curator.recipe.source import Name
 from curator.recipe.unverified import lacking
-from curator.wording import these
 
 _LAST = 10**9  # the line number of `--set`, so that its mistakes come last
 
@@ -36,21 +35,6 @@ Place = tuple[int, str]
 
 Located = tuple[int, str]
 """A sentence about the recipe that starts with its place, and the line, for sorting."""
-
-_TYPES = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "none_required": "null",
-    "string_pattern_mismatch": "letters, digits, '.', '_', '+' and '-', starting with a letter or digit",
-}
 
 
 def read(path: str | Path, settings: Sequence[str] = (), *, whole: bool = True, missing: str = MISSING) -> Recipe:
@@ -98,6 +82,16 @@ class Written:
             (self.places[keys[:cut]] for cut in range(len(keys), 0, -1) if keys[:cut] in self.places), (0, self.name)
         )
         return line, ": ".join(part for part in (where, dotted(keys), sentence) if part)
+
+    def for_option(self, option: str, settings: Sequence[str]) -> Written:
+        """The same recipe, whose messages name an option in place of the overrides that stand for it."""
+        meant = {f"--set {setting}": option for setting in settings}
+        places = {keys: (line, meant.get(where, where)) for keys, (line, where) in self.places.items()}
+        problems = tuple(
+            next((option + text[len(where) :] for where in meant if text.startswith(f"{where}: ")), text)
+            for text in self.problems
+        )
+        return replace(self, places=places, problems=tuple(dict.fromkeys(problems)))
 
 
 def open_file(path: str | Path, settings: Sequence[str] = ()) -> Written:
@@ -368,19 +362,21 @@ def show(value: Any) -> str:
 
 def _located(item: ErrorDetails, written: Written) -> Iterator[Located]:
     # Parts that start with "@" name the branch of a union, and are not in the file.
+    union = bool(item["loc"]) and str(item["loc"][-1]).startswith("@")
     item = {**item, "loc": tuple(part for part in item["loc"] if not str(part).startswith("@"))}
     path = item["loc"]
-    for sentence in _sentence(item).splitlines():  # a check of a section may find several mistakes, one per line
+    # A check of a section may find several mistakes, one per line.
+    for sentence in _sentence(item, union=union).splitlines():
         section, _, rest = sentence.partition(": ")
         # A check of the whole recipe names the section that it is about.
         whole = not path and (section,) in written.places
         yield written.at((section,), rest) if whole else written.at(path, sentence)
 
 
-def _sentence(item: ErrorDetails) -> str:
+def _sentence(item: ErrorDetails, *, union: bool) -> str:
     path, kind = item["loc"], item["type"]
     if kind == "extra_forbidden":
-        key, known = str(path[-1]), _siblings(path)
+        key, known = str(path[-1]), siblings(path)
         close = difflib.get_close_matches(key.lower(), known, 1, 0.7)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"unknown key; {hint}allowed: {', '.join(known)}"
@@ -388,43 +384,9 @@ def _sentence(item: ErrorDetails) -> str:
         return "this key is required; add it"
     if kind == "value_error":
         return item["msg"].removeprefix("Value error, ")
-    return f"found {show(item['input'])}; allowed: {_allowed(item)}"
-
-
-def _siblings(path: Sequence[str | int]) -> list[str]:
-    """The keys that are allowed beside the last key of `path`."""
-    annotation: Any = Recipe
-    for part in path[:-1]:
-        model = next(_models(annotation), None)
-        if model is not None and not isinstance(part, int):
-            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-            annotation = fields.get(part)
-    model = next(_models(annotation), None)
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in typing.get_args(annotation):
-        yield from _models(inner)
+    return f"found {show(item['input'])}; allowed: {allowed(item, union=union)}"
 
 
 def dotted(path: Sequence[str | int]) -> str:
     """A path in the form used in messages: `pool.sources[0].where`."""
     return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
-
-
-def _allowed(item: ErrorDetails) -> str:
-    kind, context = item["type"], item.get("ctx", {})
-    if kind in ("literal_error", "enum"):
-        return str(context["expected"]).replace("'", "").replace(" or ", ", ")
-    bounds = {"greater_than": "more than {gt}", "greater_than_equal": "{ge} or more",
-              "less_than": "less than {lt}", "less_than_equal": "{le} or less"}  # fmt: skip
-    if kind in bounds:
-        return bounds[kind].format(**context)
-    if kind == "too_short":
-        return f"at least {these(context['min_length'], 'item', 'items')}"
-    if kind == "string_too_long":
-        return f"at most {these(context['max_length'], 'character', 'characters')}"
-    return _TYPES.get(kind, item["msg"])

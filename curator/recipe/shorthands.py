@@ -15,12 +15,14 @@ class Shorthand(NamedTuple):
         keys: Keys of the recipe at which the section stands; empty for items of a list.
         field: The key of the section that the short form gives.
         schema: The short form as JSON schema.
+        words: The short form in messages.
         becomes: The value of `field`; null for the short form itself.
     """
 
     keys: tuple[str, ...]
     field: str
     schema: dict[str, JsonValue]
+    words: str
     becomes: JsonValue = None
 
     def expanded(self, value: Any) -> Any:
@@ -31,15 +33,15 @@ class Shorthand(NamedTuple):
 
 
 SHORTHANDS: Mapping[str, Shorthand] = {
-    "Arm": Shorthand((), "name", {"type": "string"}),
-    "Categorise": Shorthand(("categorise",), "least", {"type": "number"}),
-    "Category": Shorthand(("category",), "from", {"type": "string"}),
-    "Decontaminate": Shorthand(("decontaminate",), "overlap", {"type": "number"}),
-    "LogOdds": Shorthand(("log_odds",), "from", {"const": "pilot"}),
-    "NearDuplicates": Shorthand(("near_duplicates",), "jaccard", {"type": "number"}),
-    "Refusals": Shorthand(("refusals",), "judge", {"type": "string"}),
-    "RegimeSearch": Shorthand(("regime",), "auto", {"const": "auto"}, becomes=True),
-    "Within": Shorthand(("within",), "by", {"type": "array"}),
+    "Arm": Shorthand((), "name", {"type": "string"}, "the name of an arm"),
+    "Categorise": Shorthand(("categorise",), "least", {"type": "number"}, "a number"),
+    "Category": Shorthand(("category",), "from", {"type": "string"}, "the name of a column"),
+    "Decontaminate": Shorthand(("decontaminate",), "overlap", {"type": "number"}, "a number"),
+    "LogOdds": Shorthand(("log_odds",), "from", {"const": "pilot"}, "pilot"),
+    "NearDuplicates": Shorthand(("near_duplicates",), "jaccard", {"type": "number"}, "a number"),
+    "Refusals": Shorthand(("refusals",), "judge", {"type": "string"}, "the name of a judge"),
+    "RegimeSearch": Shorthand(("regime",), "auto", {"const": "auto"}, "auto", becomes=True),
+    "Within": Shorthand(("within",), "by", {"type": "array"}, "a list such as [refusal]"),
 }
 """Section -> its short form, which the section's validator reads."""
 

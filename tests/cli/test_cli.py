@@ -623,6 +623,15 @@ def test_new_is_called_after_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
+@pytest.mark.parametrize("name", ["mine.yaml", "mine.yml", "mine.YAML", "v1.5.yaml"])
+def test_new_takes_a_name_with_its_ending(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed("new", name)
+    (file,) = tmp_path.iterdir()
+    assert file.name == name
+    assert read(file).name == file.stem
+
+
 def test_new_never_writes_over_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("precious")

@@ -48,6 +48,16 @@ def test_settings_of_a_pilot_go_with_it() -> None:
     assert not recipe.select.piloted
 
 
+@pytest.mark.parametrize("data", ["", "hub:"])
+def test_a_message_names_the_option_and_not_the_settings_that_it_stands_for(data: str) -> None:
+    kind = "hub" if data else "file"
+    with pytest.raises(RecipeError) as refused:
+        CliRunner().invoke(
+            cli, ["verify", str(QUICKSTART), "--data", data], standalone_mode=False, catch_exceptions=False
+        )
+    assert str(refused.value) == f"--data: select.data.{kind}: found ''; allowed: at least 1 character"
+
+
 @pytest.mark.parametrize("floor", [0.5, 0.9])
 def test_a_bank_and_a_floor_exclude_each_other_whatever_the_floor(floor: float) -> None:
     with pytest.raises(RecipeError, match="coverage has no effect: by: bank chooses the rows"):

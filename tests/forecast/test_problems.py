@@ -126,6 +126,46 @@ ALONE = {
         "a.yaml:2: model.id: no folder ./models/nothere",
         "correct the path",
     ),
+    "a model that the sandbox lacks": (
+        replaced("sandbox:", "sandbox:zz"),
+        "a.yaml:2: model.id: no sandbox model sandbox:zz; allowed: sandbox: alone",
+        "name a folder or a Hub model",
+    ),
+    "a missing GGUF file": (
+        replaced('"sandbox:"', "tiny.gguf"),
+        "a.yaml:2: model.id: no file tiny.gguf",
+        "correct the path of the GGUF file",
+    ),
+    "a missing GGUF file in a folder": (
+        replaced('"sandbox:"', "models/tiny.GGUF"),
+        "a.yaml:2: model.id: no file models/tiny.GGUF",
+        "correct the path of the GGUF file",
+    ),
+    "a model that the Hub cannot have": (
+        replaced('"sandbox:"', '"x: {y}"'),
+        "a.yaml:2: model.id: no folder x: {y}, and the Hub allows no such name (",
+        "name a model on the Hub as owner/name",
+    ),
+    "a model of a name that is too long": (
+        replaced('"sandbox:"', "a" * 300),
+        "a.yaml:2: model.id: no folder aaa",
+        "the Hub allows no such name",
+    ),
+    "a representation by a model that the Hub cannot have": (
+        replaced("select:", "represent: {from: hidden-states, id: a--b}\nselect:"),
+        "a.yaml:11: represent.id: no folder a--b, and the Hub allows no such name (",
+        "name a model on the Hub as owner/name",
+    ),
+    "a judge that the Hub cannot have": (
+        replaced("refusal: phrases", "classifier: o/x.git"),
+        "a.yaml:20: judges.panel[0].classifier: no folder o/x.git, and the Hub allows no such name (",
+        "name a model on the Hub as owner/name",
+    ),
+    "a data set that the Hub cannot have": (
+        replaced("file: harmful.jsonl", 'hub: "x y"'),
+        "a.yaml:9: probes.harmful[0]: x y: not a valid name of a Hub data set (",
+        "write owner/name",
+    ),
     "a missing folder of a score's embedder": (
         replaced("select:", "score: {from: content, embedder: {id: ./models/nothere}}\nselect:"),
         "a.yaml:11: score.embedder.id: no folder ./models/nothere",
@@ -396,6 +436,33 @@ def test_what_is_on_the_hub_is_said_to_be_unknown_and_nothing_is_fetched() -> No
 def test_a_model_on_the_hub_is_no_missing_folder() -> None:
     assert of("model.id=owner/model").problems == ()
     assert of("model.id=sandbox:").problems == ()
+
+
+def test_models_that_were_not_fetched_are_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    settings = ["model.id=owner/model", "pool.categorise=0.3", "pool.embedder={id: gpt2, revision: v1}",
+                "judges.panel=[{name: phrases, refusal: phrases}, {name: other, classifier: owner/judge}]"]  # fmt: skip
+    (sentence,) = [reason for reason in of(*settings).unknown if reason.startswith("whether ")]
+    assert sentence == (
+        "whether the models owner/model, gpt2, owner/judge can be used, because they are not in the Hub's cache on "
+        "this machine, and `curator check` downloads nothing"
+    )
+    for name, revision in (("owner--model", "main"), ("gpt2", "v1")):
+        cached = tmp_path / "hub" / f"models--{name}"
+        (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (cached / "snapshots" / ("0" * 40) / "config.json").write_text("{}")
+        (cached / "refs").mkdir()
+        (cached / "refs" / revision).write_text("0" * 40)
+    (sentence,) = [reason for reason in of(*settings).unknown if reason.startswith("whether ")]
+    assert sentence.startswith("whether the model owner/judge can be used, because it is not in")
+    assert not any(reason.startswith("whether ") for reason in of().unknown)
+
+
+def test_a_missing_gguf_file_is_named_with_those_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "small.gguf").write_bytes(b"")
+    (problem,) = of("model.id=models/smal.gguf").problems
+    assert "no file models/smal.gguf; models has small.gguf; correct the path" in problem
 
 
 @pytest.mark.parametrize(

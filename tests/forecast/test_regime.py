@@ -15,10 +15,12 @@ from click.testing import CliRunner
 from curator.cli import cli
 from curator.cli.build import to_type
 from curator.conclusions import FoundRegime
+from curator.errors import RecipeError
 from curator.forecast.estimate import estimates
 from curator.forecast.measured import measured
+from curator.forecast.problems import examine
 from curator.forecast.workload import regime_plan, regime_trainings
-from curator.recipe.file import read
+from curator.recipe.file import open_file, read
 from curator.suite import plan as suite_plan
 from tests.small_run import QUICKSTART, SMALL, recipe
 
@@ -61,6 +63,25 @@ def test_the_plan_says_first_what_measuring_costs_and_then_the_table_is_printed(
     assert found["advice"] in table
     assert f"Measured with {found['probes']} probes and 2 seeds that the experiment does not use" in table
     assert "(measured in" in table
+
+
+def test_a_recipe_without_verification_is_told_what_measuring_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "name: a\nmodel: {id: 'sandbox:'}\npool: {sources: [{sandbox: pool}]}\nselect: {k: 10}\n"
+        "tasks: [{name: list, train: {sandbox: list}, rows: 20}]\n"
+    )
+    result = CliRunner().invoke(cli, ["check", str(tmp_path / "a.yaml"), "--measure"])
+    assert isinstance(result.exception, RecipeError)
+    needs = "missing; --measure needs probes, verify (align, finetune) and judges; add it, or leave out --measure"
+    assert sorted(result.exception.problems) == [
+        f"{tmp_path / 'a.yaml'}: {section}: {needs}" for section in ("judges", "probes", "verify")
+    ]
+
+
+def test_a_mistake_of_the_section_that_measuring_adds_blames_no_setting(tmp_path: Path) -> None:
+    written = open_file(QUICKSTART, ["verify.regime={after: [1, 0]}"])
+    (problem,) = examine(written.for_option("--measure", ["verify.regime={after: [1, 0]}"])).problems
+    assert problem.startswith("--measure: verify.regime: after: found 1 to 0")
 
 
 @pytest.fixture

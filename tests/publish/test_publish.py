@@ -22,6 +22,7 @@ from curator.run import Run
 from curator.run.folder import write_json
 from curator.run.readers import dataset_folder, report_file
 from tests.publish import hub_server
+from tests.publish.test_push import hashes, local, remote
 from tests.report.invented import changed
 from tests.small_run import QUICKSTART, recipe
 
@@ -163,6 +164,78 @@ def test_a_folder_of_an_earlier_version_is_shown_and_not_sent(hub, root):
     with pytest.raises(PublishError, match="Run `curator build` again"):
         invoked("publish", root, REPO, "--push", "--push-anyway")
     assert not hub.asked
+
+
+def removed(folder, name):
+    (folder / name).unlink()
+
+
+def shortened(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+
+
+def data_of(folder):
+    (file,) = (folder / "data" / "curated").iterdir()
+    return file.relative_to(folder).as_posix()
+
+
+# What was done to the folder -> what the refusal says of it.
+DAMAGE = {
+    "a data file is missing": (lambda folder: removed(folder, data_of(folder)), "(missing: data/curated/train-"),
+    "a data file is cut": (lambda folder: shortened(folder, data_of(folder)), "(changed: data/curated/train-"),
+    "evidence is changed": (
+        lambda folder: write_json(folder / "evidence" / "report.json", {}),
+        "(changed: evidence/report.json)",
+    ),
+    "the card is missing": (lambda folder: removed(folder, "README.md"), "(missing: README.md)"),
+    "the card is empty": (
+        lambda folder: (folder / "README.md").write_text(""),
+        "(changed: README.md (the configs in its metadata))",
+    ),
+    "the manifest is missing": (
+        lambda folder: removed(folder, "evidence/files.json"),
+        "(missing: evidence/files.json)",
+    ),
+    "the manifest is cut": (
+        lambda folder: shortened(folder, "evidence/files.json"),
+        "(changed: evidence/files.json)",
+    ),
+    "another file is there": (
+        lambda folder: (folder / "evidence" / "notes-private.txt").write_text("mine"),
+        "(not written by curator: evidence/notes-private.txt); move what curator did not write somewhere else",
+    ),
+    "everything is gone": (shutil.rmtree, "(missing: README.md, evidence/files.json)"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("how", [(), ("--json",), ("--push", "--push-anyway"), ("build",)], ids=" ".join)
+def test_a_folder_that_is_not_as_it_was_written_is_not_pushed(hub, building, root, damage, how):
+    harm, words = DAMAGE[damage]
+    folder = dataset_folder(root)
+    harm(folder)
+    with pytest.raises(PublishError) as refused:
+        building("--push", REPO) if how == ("build",) else invoked("publish", root, REPO, *how)
+    told = str(refused.value)
+    assert told.startswith(f"{folder}: cannot be pushed, because it is not as curator wrote it ")
+    assert words in told
+    anew = f"remove {folder.parent} and run the `curator build` or `curator select` that wrote it again"
+    assert told.endswith(anew) or damage == "another file is there"
+    assert not hub.repos
+
+
+def test_a_card_that_its_owner_edited_is_pushed_and_hidden_files_stay_here(hub, root):
+    folder = dataset_folder(root)
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nWords of mine.\n")
+    (folder / "data" / ".DS_Store").write_bytes(b"x")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "notes.txt").write_text("mine")
+    assert json.loads(invoked("publish", root, REPO, "--json"))["files"].keys() == set(local(folder))
+    invoked("publish", root, REPO, "--push")
+    assert hashes(remote(hub)) == hashes(local(folder))
+    assert b"Words of mine." in remote(hub)["README.md"]
+    assert not any(part[0] == "." for name in remote(hub) for part in name.split("/"))
 
 
 @pytest.mark.parametrize(

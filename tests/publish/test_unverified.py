@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import curator
 from curator.cli import cli
-from curator.errors import RunError
+from curator.errors import PublishError, RunError
 from curator.pipeline import CHOICE, build, select
 from curator.publish.unverified import NOT_VERIFIED, write_rows
 from curator.recipe.file import dump
@@ -130,6 +130,23 @@ def test_a_choice_is_published_without_push_anyway_and_says_what_it_is(hub, root
     sent = invoked("publish", root, REPO, "--push")
     assert NOT_VERIFIED in sent
     assert b"> **Not verified.**" in remote(hub)["README.md"]
+
+
+def test_a_folder_that_was_changed_is_not_published_until_it_is_written_anew(hub, root: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(root, tmp_path / "run")
+    folder = unverified_folder(copy)
+    assert folder is not None
+    next((folder / "data" / "curated").iterdir()).unlink()
+    (folder / "notes-private.txt").write_text("mine")
+    for how in ((), ("--json",), ("--push",)):
+        with pytest.raises(PublishError, match=r"missing: data/.*; not written by curator: notes-private\.txt"):
+            invoked("publish", copy, REPO, *how)
+    with pytest.raises(PublishError, match="is not as curator wrote it"):
+        curator.load(copy).publish(REPO)
+    assert not hub.asked
+    shutil.rmtree(folder.parent)
+    select(_read(CHOOSES), copy)
+    assert invoked("publish", copy, REPO).splitlines()[-1] == "This was a dry run. To push, add --push."
 
 
 def test_a_set_of_another_recipe_is_not_published(root: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("    rows: 40", "    weight: 0", ["r.yaml:11: tasks[0].weight: found 0; allowed: more than 0.0"]),
     ("    rows: 40", "    anticipated: no", ["r.yaml:11: tasks[0].anticipated: found 'no'; allowed: true or false"]),
     ("    rows: 40", "    metric: bleu", [
-        "r.yaml:11: tasks[0].metric: found 'bleu'; allowed: rouge1, exact, final-number",
+        "r.yaml:11: tasks[0].metric: found 'bleu'; allowed: rouge1, exact, final-number, a mapping",
     ]),
     ("    rows: 40", "    anticipated: false", [
         "r.yaml:8: tasks: no task is anticipated; similarity needs at least one with anticipated: true",
@@ -146,7 +146,7 @@ BAD: list[tuple[str, str, list[str]]] = [
         f"r.yaml:16: score.aggregate: found 'median'; allowed: {', '.join(AGGREGATES)}",
     ]),
     ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k, budget_tokens, data; found none of them"]),
-    ("weight: 0.3", "weight: low", ["r.yaml:19: select.weight: found 'low'; allowed: a number"]),
+    ("weight: 0.3", "weight: low", ["r.yaml:19: select.weight: found 'low'; allowed: a number, auto"]),
     ("weight: 0.3", "weight: .nan", ["r.yaml:19: select.weight: found nan; allowed: a finite number"]),
     ("weight: 0.3", "objective: log-det\n  parameters: {alpha: 0}", [
         "r.yaml:17: select: parameters['alpha']: found 0.0; it must be a finite number > 0",

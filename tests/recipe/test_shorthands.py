@@ -7,6 +7,7 @@ from jsonschema import Draft202012Validator
 from pydantic import JsonValue, ValidationError
 
 from curator.errors import RecipeError
+from curator.recipe.allowed import allowed
 from curator.recipe.schema import sections
 from curator.recipe.shorthands import SHORTHANDS, expanded
 from tests.small_run import recipe
@@ -49,13 +50,24 @@ def test_what_the_schema_does_not_take_as_a_short_form_is_not_read_as_one(name: 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("pool.refusals=[exact]", "pool.refusals: found a list of 1; allowed: a mapping"),
-        ("pool.categorise=true", "pool.categorise: found True; allowed: a mapping"),
+        ("pool.refusals=[exact]", "pool.refusals: found a list of 1; allowed: a mapping, or the name of a judge"),
+        ("pool.categorise=true", "pool.categorise: found True; allowed: a mapping, or a number"),
         ("pool.clean.near_duplicates=2", "pool.clean.near_duplicates.jaccard: found 2; allowed: 1.0 or less"),
         ("pool.clean.decontaminate=1" + "0" * 400, "allowed: a number"),
-        ("pool.sources.0.category=3", "pool.sources[0].category: found 3; allowed: a mapping"),
-        ("verify.log_odds=recipe", "verify.log_odds: found 'recipe'; allowed: a mapping"),
-        ("verify.arms=[curated, random, [none]]", "verify.arms[2]: found a list of 1; allowed: a mapping"),
+        ("pool.sources.0.category=3", "pool.sources[0].category: found 3; allowed: a mapping, or the name of a column"),
+        ("verify.log_odds=recipe", "verify.log_odds: found 'recipe'; allowed: a mapping, or pilot"),
+        (
+            "verify.arms=[curated, random, [none]]",
+            "verify.arms[2]: found a list of 1; allowed: a mapping, or the name of an arm",
+        ),
+        ("select.within=refusal", "select.within: found 'refusal'; allowed: a mapping, or a list such as [refusal]"),
+        ("verify.regime=on", "verify.regime: found 'on'; allowed: a mapping, or auto"),
+        ("select.weight=[1]", "select.weight: found a list of 1; allowed: a number, auto"),
+        ("verify.seeds=few", "verify.seeds: found 'few'; allowed: a whole number, a mapping"),
+        ("verify.seeds=0", "verify.seeds: found 0; allowed: 1 or more"),
+        ("represent=hidden-states", "represent: found 'hidden-states'; allowed: a mapping, a list"),
+        ("engine.cache=''", "engine.cache: found ''; allowed: at least 1 character"),
+        ("engine.cache=3", "engine.cache: found 3; allowed: true or false, text"),
         ("select.within=[]", "select.within.by: found a list of 0; allowed: at least 1 item"),
         ("select.within=[[length]]", "select.within.by[0]: found a list of 1; allowed: category, source, licence,"),
     ],
@@ -64,3 +76,11 @@ def test_a_value_in_neither_form_is_named_with_what_is_allowed(setting: str, wor
     with pytest.raises(RecipeError) as caught:
         recipe(setting)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SHORTHANDS)
+def test_the_message_about_a_section_names_its_short_form_too(name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        sections()[name].model_validate(True)
+    (error,) = caught.value.errors()
+    assert allowed(error, union=False) == f"a mapping, or {SHORTHANDS[name].words}"
