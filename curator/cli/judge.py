@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curator.cli.audit import EMBEDDER
+from curator.cli.options import EMBEDDER, PATH
 from curator.cli.show import print_json, print_table
 from curator.errors import DataError, RunError
 from curator.wording import percent, points, reach, these, visible
@@ -16,7 +16,6 @@ from curator.wording import percent, points, reach, these, visible
 if TYPE_CHECKING:
     from curator.judge.people import Estimate, Labels, Measured
 
-FILE = click.Path(path_type=Path)
 WHAT = (
     "phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe, optionally with NAME= in "
     "front. May be repeated. [default: the recipe's panel]"
@@ -46,7 +45,7 @@ def _columns(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--answer", default="answer", show_default=True, help="Column of the answer."),
         click.option("--prompt", default="prompt", show_default=True, help="Column of the prompt."),
         click.option(
-            "--labels", "file", type=FILE, required=True, help="CSV or JSONL file of answers labelled by people."
+            "--labels", "file", type=PATH, required=True, help="CSV or JSONL file of answers labelled by people."
         ),
     ):
         command = option(command)
@@ -107,7 +106,7 @@ def _read(
 @_columns
 @click.option("--embedder", required=True, metavar="ID", help=EMBEDDER)
 @click.option("--revision", help="Revision of an embedder on the Hub.")
-@click.option("--out", type=FILE, required=True, help="Folder to write; name it as `embedding` of a recipe's judge.")
+@click.option("--out", type=PATH, required=True, help="Folder to write; name it as `embedding` of a recipe's judge.")
 def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     """Fit a refusal judge to your labels: a logistic head on sentence embeddings.
 
@@ -150,8 +149,8 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     show_default=True,
     help="What is measured.",
 )
-@click.option("--run", type=FILE, help="Run folder whose sheet was labelled; name its judges by their names.")
-@click.option("--store", "to", type=FILE, help="File to write the figures to; name it as `error` of a recipe's judge.")
+@click.option("--run", type=PATH, help="Run folder whose sheet was labelled; name its judges by their names.")
+@click.option("--store", "to", type=PATH, help="File to write the figures to; name it as `error` of a recipe's judge.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def measure(
     judges: tuple[str, ...], outcome: str, run: Path | None, to: Path | None, as_json: bool, **options: Any
@@ -196,8 +195,8 @@ def measure(
 
 
 @judge.command()
-@click.argument("run", type=FILE)
-@click.option("--out", type=FILE, required=True, help="CSV file to write.")
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, required=True, help="CSV file to write.")
 @click.option(
     "--per-arm", type=click.IntRange(min=1), default=50, show_default=True, help="Answers to draw from each arm."
 )
@@ -225,7 +224,7 @@ def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
 
 
 @judge.command("run")
-@click.argument("run", type=FILE)
+@click.argument("run", type=PATH)
 @click.option("--judge", "judges", multiple=True, metavar="JUDGE", help=f"Judge to run: {WHAT}")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curator.cli.options import PATH
 from curator.cli.show import print_json, report_of
 from curator.errors import PublishError, RunError
 from curator.publish.unverified import NOT_VERIFIED
@@ -22,7 +23,7 @@ UNFAVOURABLE = ("worse", "trade-off")
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.argument("repo")
 @click.option("--push", "really", is_flag=True, help="Push the data set. [default: show what would be pushed]")
 @click.option("--push-anyway", is_flag=True, help="With --push: push even if the decision is worse or trade-off.")

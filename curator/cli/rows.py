@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curator.cli.options import PATH
 from curator.errors import CuratorError, DataError, RunError
 from curator.run import current, keys_of
 from curator.wording import record_of, these, visible
@@ -46,7 +47,7 @@ class Row:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN|AUDIT")
+@click.argument("folder", type=PATH, metavar="RUN|AUDIT")
 @click.argument("wanted", nargs=-1, metavar="[ID|FINDING]...")
 @click.option("--text", "with_text", is_flag=True, help="Print the text of each row, which may be harmful.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON lines.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from curator.cli.options import PATH
 from curator.errors import RunError
 
 SIZES = ("0.8M", "8M", "60M")
@@ -18,9 +19,7 @@ def sandbox() -> None:
 
 @sandbox.command()
 @click.option("--size", type=click.Choice(SIZES), required=True, help="Number of parameters.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder to write; name it as a recipe's model.id."
-)
+@click.option("--out", type=PATH, required=True, help="Folder to write; name it as a recipe's model.id.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps. [default: depends on --size]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for weights and rows.")
 def base(size: str, out: Path, steps: int | None, seed: int) -> None:

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import click
 
-from curator.cli.build import opening, set_option
+from curator.cli.build import opening
+from curator.cli.options import PATH, PathType, set_option
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PATH)
 @click.option(
     "--rows",
     "file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     metavar="FILE",
     help="Write the chosen rows to FILE as JSON lines with a `messages` list each, for fine-tuning tools.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder; a name that ends in .jsonl means --rows. [default: outputs/<name>]",
 )
 @set_option

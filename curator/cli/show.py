@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curator.cli.options import PATH
 from curator.errors import RunError
 from curator.run import STAGES, current, keys_of
 from curator.run.readers import explanations, recipe_file, report_file, to_continue, unverified_folder
@@ -29,7 +30,7 @@ RECIPE = "recipe"
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, everything known about the row).")
 @click.option(
     "--why", "row", metavar="ID", help="Explain why a row of the pool was chosen or not; the start of an id is enough."

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.build import opening, set_option
+from curator.cli.build import opening
+from curator.cli.options import PATH, set_option
 from curator.cli.show import print_json
 from curator.wording import these, visible
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--plan", "planned", is_flag=True, help="Print what would be run, shared and spent, without running it.")
 @click.option("--only", multiple=True, metavar="NAME", help="Run this recipe, or this run of one. May be repeated.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the suite. [default: outputs/<DIR's name>]")
+@click.option("--out", type=PATH, help="Folder of the suite. [default: outputs/<DIR's name>]")
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="With --plan: print the plan as JSON.")
 def suite(  # noqa: PLR0917 - click hands options by name
