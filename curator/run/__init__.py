@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import RunError
-from curator.recipe.package import at_home
 from curator.run import names
 from curator.run.folder import AGAIN, Made, finished, read_json, shared_beside
 from curator.run.names import FOLDERS as FOLDERS
@@ -172,6 +171,8 @@ class Run:
         """
         cache = self.recipe.engine.cache
         if isinstance(cache, str):
+            from curator.recipe.package import at_home
+
             return at_home(cache)
         if not cache:
             return None
