@@ -297,8 +297,8 @@ def select_rows(
         rows: A file for the chosen rows as JSON lines with a `messages` list each; null for none.
 
     Raises:
-        RecipeError: The recipe trains models before rows are chosen, or `rows` is no .jsonl file that may be written:
-            the recipe reads it, or it holds something else.
+        RecipeError: The recipe trains models before rows are chosen, or `rows` may not be written: it does not end in
+            .jsonl, the recipe reads it, or it holds something else.
         CuratorError: See `build`.
     """
     from curator.pipeline import select as run

@@ -71,7 +71,7 @@ def first_line(error: BaseException) -> str:
 
 
 _MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|std::bad_alloc|ErrorOutOfMemory|_ALLOC(ATION)?_FAILED"
+    r"out of memory|can(no|')t allocate memory|not enough memory|std::bad_alloc|ErrorOutOfMemory|_ALLOC(ATION)?_FAILED"
     # cuBLAS's message if its own workspace does not fit.
     r"|CUBLAS_STATUS_NOT_INITIALIZED when calling .?cublasCreate",
     re.IGNORECASE,

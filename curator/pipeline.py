@@ -6,6 +6,7 @@ imports heavy libraries when it runs, so that a finished run is skipped at once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -218,8 +219,9 @@ def begun(
         # of an earlier recipe must never lie beside it.
         if not (root / RECIPE).exists() or (root / RECIPE).read_text(encoding="utf-8") != dump(recipe):
             (root / KEYS).unlink(missing_ok=True)
-        write_text(root / RECIPE, dump(recipe))
-        write_json(root / KEYS, {"name": recipe.name, "stages": keys})
+        text = dump(recipe)
+        write_text(root / RECIPE, text)
+        write_json(root / KEYS, {"name": recipe.name, "stages": keys, "recipe": _digest(text)})
         yield run, keys
 
 
@@ -229,24 +231,43 @@ def _require_place(recipe: Recipe, root: Path) -> None:
     Raises:
         RunError: The folder holds a recipe.yaml that no run wrote, or a run of a recipe with another name.
     """
-    file, keys = root / RECIPE, root / KEYS
-    if keys.exists():
-        name = read_json(keys, AGAIN)["name"]
-        if name != recipe.name:
-            raise RunError(
-                f"{root}: this folder holds a run of the recipe {name!r}, and this recipe is called {recipe.name!r}; "
-                f"choose another folder with --out, or call the recipe {name!r} to go on in this one"
-            )
-    elif file.exists() and not _is_dump(file):
-        raise RunError(f"{file}: no run wrote this file, and a run would replace it; choose another folder with --out")
+    keys = read_json(root / KEYS, AGAIN) if (root / KEYS).exists() else {"name": recipe.name}
+    if keys["name"] != recipe.name:
+        name = keys["name"]
+        raise RunError(
+            f"{root}: this folder holds a run of the recipe {name!r}, and this recipe is called {recipe.name!r}; "
+            f"choose another folder with --out, or call the recipe {name!r} to go on in this one"
+        )
+    file = root / RECIPE
+    if file.exists() and not _is_dump(file, keys):
+        raise RunError(
+            f"{file}: no run wrote this file as it is, and a run would replace it; move it somewhere else, or choose "
+            "another folder with --out"
+        )
 
 
-def _is_dump(file: Path) -> bool:
-    """Whether a run wrote a recipe: one that was cut off has no keys beside it."""
+def make_way(recipe: Recipe, root: Path) -> None:
+    """Lets a recipe use a run folder of a recipe with another name. What that one finished is kept under its keys."""
+    if (root / KEYS).exists() and read_json(root / KEYS, AGAIN)["name"] != recipe.name:
+        for name in (KEYS, RECIPE):
+            (root / name).unlink(missing_ok=True)
+
+
+def _is_dump(file: Path, keys: Mapping[str, Any]) -> bool:
+    """Whether a run wrote a recipe. One that was cut off has no keys beside it, and one of an earlier version has no
+    digest there.
+    """
+    if "recipe" not in keys and "stages" in keys:
+        return True
     try:
-        return dump(read(file, whole=False)) == file.read_text(encoding="utf-8")
-    except CuratorError:
+        text = file.read_text(encoding="utf-8")
+        return _digest(text) == keys["recipe"] if "recipe" in keys else dump(read(file, whole=False)) == text
+    except (CuratorError, UnicodeDecodeError):
         return False
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def make_stage(run: Run, stage: str, keys: Mapping[str, str]) -> Made:

@@ -19,7 +19,7 @@ import pytest
 from curator.conclusions.part import schema
 from curator.errors import CuratorError, DataError, JudgeError, ModelError, RecipeError, RunError, SelectionError
 from curator.language import language
-from curator.pipeline import GRIDS, SHARED, WORK, begun, build, select
+from curator.pipeline import GRIDS, SHARED, WORK, begun, build, make_way, select
 from curator.report.model import Report
 from curator.run import FOLDERS, STAGES, Run
 from curator.run import folder as run
@@ -51,7 +51,7 @@ def test_a_recipe_never_lies_beside_the_keys_of_an_earlier_one(tmp_path: Path, m
 def test_no_file_of_the_users_and_no_run_of_another_recipe_is_overwritten(tmp_path: Path) -> None:
     mine = tmp_path / "recipe.yaml"
     mine.write_text("# do not lose\nname: mine\nseed: 1\n", encoding="utf-8")
-    with pytest.raises(RunError, match=r"no run wrote this file.*--out"), begun(recipe(), tmp_path, None):
+    with pytest.raises(RunError, match=r"no run wrote this file as it is.*--out"), begun(recipe(), tmp_path, None):
         pass
     assert mine.read_text(encoding="utf-8").startswith("# do not lose")
     root = tmp_path / "run"
@@ -65,6 +65,16 @@ def test_no_file_of_the_users_and_no_run_of_another_recipe_is_overwritten(tmp_pa
     ):
         pass
     assert (root / "recipe.yaml").read_text(encoding="utf-8") == written
+    make_way(recipe("name=other"), tmp_path / "run")
+    with begun(recipe("name=other"), root, None):
+        assert json.loads((root / "run.json").read_text())["name"] == "other"
+    make_way(recipe(), root)
+    with begun(recipe(), root, None):
+        assert (root / "recipe.yaml").read_text(encoding="utf-8") == written
+    (root / "recipe.yaml").write_text(f"# noted by hand\n{written}", encoding="utf-8")
+    with pytest.raises(RunError, match="no run wrote this file as it is"), begun(recipe(), root, None):
+        pass
+    (root / "recipe.yaml").write_text(written, encoding="utf-8")
     (root / "run.json").unlink()  # as a run that was cut off leaves it
     with begun(recipe("name=other"), root, None):
         assert json.loads((root / "run.json").read_text())["name"] == "other"

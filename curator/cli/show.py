@@ -117,6 +117,8 @@ def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
 )
 def compare(runs: tuple[str, ...], as_json: bool, repeats: bool) -> None:
     """Compare RUN folders that used the same probes and the same judge, or take repeats of an experiment together."""
+    if "" in runs:
+        raise click.UsageError("The path of a run is empty; write . for the current folder.")
     from curator.conclusions.part import plain
     from curator.report import together
     from curator.report.compare import compare as compared

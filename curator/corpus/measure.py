@@ -10,7 +10,7 @@ from curator.conclusions import BeforeAfter
 from curator.corpus.model import Measured
 from curator.corpus.request import Request, own_probes
 from curator.judge.stage import deciding_verdicts
-from curator.pipeline import build
+from curator.pipeline import build, make_way
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, refusal
 from curator.recipe.select import unchosen
@@ -79,6 +79,7 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress) ->
 
     recipe = recipe_of(read(path), request)
     write_text(root / "audit-recipe.yaml", dump(recipe))
+    make_way(recipe, root)  # audits of one corpus by other recipes share its folder
     build(recipe, root, until="report" if request.pool is not None else "judge", progress=progress)
     grids = lay_out(deciding_verdicts(Run(recipe, root)))
     mix = anticipated(mix_of(recipe))

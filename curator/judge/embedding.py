@@ -33,6 +33,7 @@ Embed = Callable[[Sequence[str], str, str | None], NDArray[np.float32]]
 
 Features = Mapping[str, NDArray[np.float32]]
 
+_REFIT = "run `curator judge fit` again"
 VERSION = 1
 FOLDS = 5
 LEAST = 50  # fewest labelled answers, and prompts; with fewer a head would describe its labels instead of refusal
@@ -164,7 +165,7 @@ def load_head(folder: Path) -> tuple[Head, float]:
         raise JudgeError(
             f"judges.panel.embedding: {folder} has no head.json; give a folder that `curator judge fit` wrote"
         )
-    facts = read_json(folder / "head.json", "run `curator judge fit` again")
+    facts = read_json(folder / "head.json", _REFIT)
     if facts.get("version") != VERSION:
         raise JudgeError(
             f"judges.panel.embedding: another version of curator wrote {folder}; run `curator judge fit` again"
@@ -176,7 +177,7 @@ def load_head(folder: Path) -> tuple[Head, float]:
 
 def unseen(folder: Path) -> dict[str, float]:
     """`answer_key` -> probability by cross-validation, for answers that the head was fitted to."""
-    return dict(load_frame(Path(path_of(str(folder))) / "fitted.parquet").iter_rows())
+    return dict(load_frame(Path(path_of(str(folder))) / "fitted.parquet", _REFIT).iter_rows())
 
 
 def answer_key(prompt: str, answer: str) -> str:

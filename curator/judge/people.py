@@ -189,10 +189,11 @@ def _require_known(path: Path, label: str, outcome: str, meaning: Mapping[str, b
         return
     number, value = next(iter(odd.items()))
     count, kinds = these(len(odd), "row has such a label", "rows have such labels"), list(dict.fromkeys(odd.values()))
+    left_out = shlex.quote(f"{label}={value}") if len(value) <= 60 else f"{label}=VALUE"
     raise DataError(
-        f"{record_of(str(path), number)}: label {value!r} in column {label!r} is neither yes nor no ({count}: "
+        f"{record_of(str(path), number)}: label {listed([value])} in column {label!r} is neither yes nor no ({count}: "
         f"{listed(kinds)}); allowed: {', '.join(YES_NO)}, in any case, or empty for an answer without a label; leave "
-        f"such rows out with --exclude {shlex.quote(f'{label}={value}')} (may be repeated), or name every label that "
+        f"such rows out with --exclude {left_out} (may be repeated), or name every label that "
         f"means '{outcome}' with --positive, and all others mean that it is absent"
     )
 

@@ -138,7 +138,9 @@ def unused(sample: Sequence[Fields], used: set[str], *, prompts_only: bool) -> l
         if column in used or column in within or column.lower() in apart:
             continue
         cells = held(sample, column)
-        if (cells and (column.lower() in UNUSED or is_verdict(column))) or 2 * sum(map(_is_prose, cells)) > len(sample):
+        if (cells and (column.lower() in UNUSED or (is_verdict(column) and not prompts_only))) or 2 * sum(
+            map(_is_prose, cells)
+        ) > len(sample):
             left.append(column)
     return left
 
@@ -148,19 +150,26 @@ def is_verdict(column: str) -> bool:
     return _VERDICT.search(column.lower()) is not None
 
 
-def of_later(row: Fields, fields: Mapping[str, str], source: Source, *, prompts_only: bool) -> dict[str, str]:
-    """Fields beside the conversation that a record is the first to have: file after file may have been joined.
+def of_later(
+    row: Fields, fields: Mapping[str, str], source: Source, *, prompts_only: bool
+) -> tuple[dict[str, str], set[str]]:
+    """Fields beside the conversation that a record is the first to fill, since file after file may have been joined;
+    and the columns that another record has to decide about, because this one is empty there or lacks a conversation.
 
     Args:
         fields: Those that were recognised before.
     """
-    if not {*SYSTEMS, *HISTORIES, *LABELS} & {column.lower() for column in row}:
-        return {}
+    apart = {column for column in row if column.lower() in {*SYSTEMS, *HISTORIES, *LABELS}}
+    filled = {column for column in apart - {*fields.values()} if row[column] is not None}
+    if not filled:
+        return {}, apart
     try:
-        found = recognise([row], source, prompts_only=prompts_only, label=source.label)
-    except DataError:  # the record lacks what the others have, and is counted as such
-        return {}
-    return {field: found[field] for field in BESIDE if field in found and field not in fields}
+        shape = recognise([row], source, prompts_only=prompts_only, label=source.label)
+    except DataError:
+        return {}, apart
+    return {
+        field: shape[field] for field in BESIDE if shape.get(field) in filled and field not in fields
+    }, apart - filled
 
 
 def _is_prose(field: Any) -> bool:

@@ -108,9 +108,9 @@ def read(
             collected.drop(line, "source", Drop("broken-records", row))
             continue
         if not known.issuperset(row):
-            known |= row.keys()
+            more, undecided = shapes.of_later(row, fields, source, prompts_only=prompts_only)
             licensed = _licence_columns([*licensed, *row])
-            fields |= shapes.of_later(row, fields, source, prompts_only=prompts_only)
+            fields, known = {**fields, **more}, known | (row.keys() - undecided)
             turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
             used |= {*licensed, *fields.values()}
             later |= dict.fromkeys(shapes.unused([row], used, prompts_only=prompts_only))
@@ -135,7 +135,7 @@ def read(
         raise DataError(f"{label}: none of its {total} can be used: {_commonest(collected)}")
     origin = content(fingerprint(source, base)) | ({"commit": commit} if commit else {})
     resolved = {**origin, "label": label, "columns": {**fields, **({"category": category} if category else {})}}
-    unused = [*shapes.unused(first, used, prompts_only=prompts_only), *later]
+    unused = [*shapes.unused(first, used, prompts_only=prompts_only), *(name for name in later if name not in used)]
     counts = {"read": collected.total, "kept": rows.height, "dropped": dropped.height}
     notes = {"unused": [printable(column) for column in unused], "kinds": dict(sorted(collected.kinds.items()))}
     others = {"relicensed": relicensed} if relicensed else {}

@@ -30,8 +30,8 @@ def require_rows_file(file: Path, recipe: Recipe, written: Path | None = None) -
         written: The file of the recipe itself; null if it has none.
 
     Raises:
-        RecipeError: It is no .jsonl file, is the recipe or the file of one of its sources, holds anything else than
-            chosen rows, or cannot be written.
+        RecipeError: It does not end in .jsonl, is the recipe or the file of one of its sources, holds anything else
+            than rows as `write_rows` writes them, or cannot be written.
     """
     from curator.recipe.inputs import sources
     from curator.recipe.package import file_of
@@ -49,18 +49,19 @@ def require_rows_file(file: Path, recipe: Recipe, written: Path | None = None) -
         raise RecipeError(
             f"{file}: cannot hold the rows, because {folder} is not writable; name a file in another folder"
         )
-    if file.exists() and not _holds_rows(file):
+    with disk(file, "--rows"):
+        there = file.exists()
+    if there and not _holds_rows(file):
         raise RecipeError(
             f"{file}: cannot hold the rows, because it holds something else; remove it, or name another one"
         )
 
 
 def _holds_rows(file: Path) -> bool:
-    """Whether a file is empty or begins with a row as `write_rows` writes it."""
+    """Whether every line of a file is a row as `write_rows` writes it."""
     try:
         with open(file, encoding="utf-8") as lines:
-            first = lines.readline()
-        return not first or set(json.loads(first)) == {"messages"}
+            return all(set(json.loads(line)) == {"messages"} for line in lines)
     except (OSError, ValueError, TypeError):
         return False
 
@@ -83,8 +84,8 @@ def write_rows(root: Path, file: Path) -> int:
         for row_id in run.selection().ids
         for _ in range(often.get(row_id, 1))
     ]
-    with disk(file):
+    with disk(file, "--rows"):
         file.parent.mkdir(parents=True, exist_ok=True)
-    with disk(file), replacing(file) as temporary:
+    with disk(file, "--rows"), replacing(file) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     return len(lines)

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow
 from pyarrow import ipc
 
-from curator.errors import RunError, first_line
+from curator.errors import RunError, first_line, out_of_memory
 from curator.records import ANSWER_SCHEMA, VERDICT_SCHEMA, Data, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run.folder import ANEW, read_json, replacing, write_json
 from curator.run.names import (
@@ -56,23 +56,30 @@ def save_mapped(path: Path, frame: pl.DataFrame) -> None:
         frame.write_ipc(temporary, record_batch_size=min(max(rows, 16), 2**16))
 
 
-def load_frame(path: Path) -> pl.DataFrame:
+def load_frame(path: Path, advice: str = ANEW) -> pl.DataFrame:
     """The frame of a Parquet file, or of an Arrow file (`.arrow`), which is memory-mapped: it may be larger than
     memory, and processes share it.
 
+    Args:
+        advice: What to do if it is missing or damaged, which only another program can have caused.
+
     Raises:
-        RunError: It is missing or damaged, which only another program can have caused.
+        RunError: It is, or may not be read.
     """
-    with _readable(path):
+    with _readable(path, advice):
         return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, advice: str = ANEW) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, pl.exceptions.PolarsError, pyarrow.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({first_line(error)}); {ANEW}") from error
+    except PermissionError as error:
+        raise RunError(f"{path}: cannot be read (permission denied); fix its permissions") from error
+    except (FileNotFoundError, EOFError, ValueError, pl.exceptions.PolarsError, pyarrow.ArrowException) as error:
+        if out_of_memory(error):  # of the machine, and not of the file
+            raise
+        raise RunError(f"{path}: cannot be read ({first_line(error)}); {advice}") from error
 
 
 def load_answers(path: Path) -> pl.DataFrame:
@@ -150,13 +157,14 @@ def load_data(folder: Path) -> Data:
 
 def data_files(folder: Path) -> dict[str, Path]:
     """The files of `save_data`, by the role of their rows: `pool`, `keep`, `harmful`, `benign`, `pilot`, `<part>
-    <task>`, `arm <name>`.
+    <task>`, `arm <name>`. A run of an earlier version may lack some, except for the first four.
     """
     facts = read_json(folder / ROLES)
     files = {"pool": POOL, "keep": KEEP, **PROBES}
     files |= {f"{part} {task['name']}": task_file(task["name"], part) for task in facts["tasks"] for part in TASK_PARTS}
     files |= {f"arm {arm}": arm_file(arm) for arm in facts["arms"]}
-    return {role: folder / file for role, file in files.items()}
+    always = ("pool", "keep", "harmful", "benign")
+    return {role: folder / file for role, file in files.items() if role in always or (folder / file).exists()}
 
 
 def save_arms(folder: Path, drawn: pl.DataFrame) -> None:

@@ -312,6 +312,7 @@ def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
         (["build", "a.yaml", "--out", ""], "Invalid value for '--out': the path is empty"),
         (["select", "a.yaml", "--rows", ""], "Invalid value for '--rows': the path is empty"),
         (["show", ""], "the path is empty; write . for the current folder"),
+        (["compare", "a", ""], "The path of a run is empty"),
         (["build", "a.yaml", "--engine", "cloud"], "is not one of 'local', 'ray'"),
         ([], "Usage: "),
     ],

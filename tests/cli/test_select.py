@@ -97,6 +97,7 @@ def test_what_the_recipe_reads_is_not_written_over(tmp_path: Path) -> None:
         ("rows.parquet", None, "name a file that ends in .jsonl"),
         ("notes.jsonl", '{"mine": 1}\n', "it holds something else"),
         ("notes.jsonl", "words\n", "it holds something else"),
+        ("notes.jsonl", '{"messages": []}\n{"mine": 1}\n', "it holds something else"),
         ("notes/rows.jsonl", "words", "is not writable"),
     ],
 )

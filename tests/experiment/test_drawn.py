@@ -9,6 +9,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from curator.errors import RunError
 from curator.experiment.grid import answer_grid
 from curator.experiment.jobs import AnswerJob
 from curator.experiment.plan import BASE, NONE
@@ -122,7 +123,7 @@ def test_each_model_and_each_recipes_seed_draws_its_own(ask, experiment):  # noq
         return iter(())
 
     for seed in (1, 2):
-        with pytest.raises(FileNotFoundError):  # nobody has answered
+        with pytest.raises(RunError, match="No such file"):  # nobody has answered
             ask(f"never-{seed}", DRAWN, never, seed=seed)
     assert len({job.seed for job in jobs}) == len(jobs) == 2 * len(grid().asked)
 
@@ -135,7 +136,7 @@ def test_what_was_not_asked_for_is_in_no_key(ask, experiment, performed):  # noq
             jobs[name] = list(given)
             return iter(())
 
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(RunError, match="No such file"):
             ask(name, section, note, **changes)
         return [job.key for job in jobs[name]]
 

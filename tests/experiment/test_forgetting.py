@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from curator.errors import RunError
 from curator.experiment.design import Experiment
 from curator.experiment.forgetting import (
     FORGETTING_SCHEMA,
@@ -112,7 +113,7 @@ def jobs_of(experiment, given, **changes):
         written.update({job.folder: job for job in jobs})
         yield from ()
 
-    with pytest.raises(FileNotFoundError):  # nothing was taken
+    with pytest.raises(RunError, match="No such file"):  # nothing was taken
         perform(experiment, given, execute=note, **changes)
     return written
 

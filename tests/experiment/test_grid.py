@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 
+from curator.errors import RunError
 from curator.experiment.design import Experiment
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.jobs import AnswerJob
@@ -292,7 +293,7 @@ def jobs_of(experiment, plan):
 
     done = train_grid(experiment, plan, experiment.root / "5-train", execute=note, progress=lambda *_: None)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
-    with pytest.raises(FileNotFoundError):  # nothing was answered
+    with pytest.raises(RunError, match="No such file"):  # nothing was answered
         answer_grid(
             experiment, plan, weights, experiment.root / "9-nowhere", section=GENERATE, execute=note,
             progress=lambda *_: None,
@@ -400,7 +401,7 @@ def keys_of(experiment, monkeypatch):
         answer_grid(
             experiment, cells, weights, experiment.root / "b", section=GENERATE, execute=here, progress=lambda *_: None
         )
-    except FileNotFoundError:  # no answers are there to be read
+    except RunError:  # no answers are there to be read
         pass
     return made
 

@@ -509,8 +509,10 @@ def test_a_label_or_a_system_text_counts_wherever_it_first_appears(
     monkeypatch.setattr("curator.pool.sources.SAMPLE", 5)
     made = rows()
     made[first]["label"], made[first + 1]["label"], made[first + 2]["system"] = False, True, "law"
+    made[first - 1] |= {"label": None, "system": None}  # decides nothing
+    made.insert(first, {"prompt": "without an answer", "label": False})  # nor does this
     result = read(lines(made))
-    assert result.resolved["kinds"] == {"rejected-answers": 1}
+    assert result.resolved["kinds"]["rejected-answers"] == (2 if first == 2 else 1)
     assert result.resolved["columns"]["label"] == "label"
     assert result.resolved["unused"] == []
     turns = result.rows["messages"].to_list()
@@ -527,6 +529,7 @@ def test_a_column_that_says_which_answers_are_safe_is_named_where_it_is_not_used
     assert remarks(result.resolved) == [
         f"rows.jsonl: unused column {name} (`where` keeps rows by it: {name} may say which answers must not be taught)"
     ]
+    assert read(lines(made), prompts_only=True).resolved["unused"] == []
     kept = read(lines(made, where={name: True}))
     assert kept.resolved["unused"] == []
     assert kept.rows.height < result.rows.height

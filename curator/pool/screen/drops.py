@@ -48,8 +48,8 @@ UNUSABLE = {
 
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
-    """Records that gave no row, by kind; they have no id, so the sentence names their lines, or their positions
-    where records are no lines.
+    """Records that gave no row, by kind; they have no id, so the sentence names their lines, or, where
+    records are not lines, their positions.
 
     Args:
         dropped: In the columns of DROPPED_SCHEMA.
