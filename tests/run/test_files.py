@@ -242,3 +242,23 @@ def test_a_file_that_is_missing_or_damaged_is_told_with_what_to_do(name: str, da
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut off" else b"some words, and no table at all")
     with pytest.raises(RunError, match=rf"{name}: cannot be read \(.+\); remove its folder and build again"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(12, "Cannot allocate memory"), OSError(5, "Input/output error"), MemoryError()]
+)
+def test_a_read_that_fails_for_the_machine_does_not_advise_to_remove_what_is_whole(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save_frame(tmp_path / "rows.parquet", FRAME)
+
+    def fails(*_: object, **__: object) -> pl.DataFrame:
+        raise error
+
+    monkeypatch.setattr(pl, "read_parquet", fails)
+    with pytest.raises(type(error)) as caught:
+        store.load_frame(tmp_path / "rows.parquet")
+    assert caught.value is error
+    error = PermissionError(13, "Permission denied")
+    with pytest.raises(RunError, match=r"cannot be read \(permission denied\); fix its permissions$"):
+        store.load_frame(tmp_path / "rows.parquet")
