@@ -138,9 +138,8 @@ def unused(sample: Sequence[Fields], used: set[str], *, prompts_only: bool) -> l
         if column in used or column in within or column.lower() in apart:
             continue
         cells = held(sample, column)
-        if (cells and (column.lower() in UNUSED or (is_verdict(column) and not prompts_only))) or 2 * sum(
-            map(_is_prose, cells)
-        ) > len(sample):
+        known = column.lower() in UNUSED or (is_verdict(column) and not prompts_only)
+        if (cells and known) or 2 * sum(map(_is_prose, cells)) > len(sample):
             left.append(column)
     return left
 

@@ -254,8 +254,8 @@ def _predicts(bank: Bank) -> str:
     begin = [each.feature for each in bank.found[:STRONGEST] if each.begins_so]
     if begin:
         words += (
-            f" Before fine-tuning, harm already goes the same way with {', '.join(begin)}: such sets may teach less to "
-            "refuse, rather than lose more of it."
+            f" Before fine-tuning, harm already goes the same way with {', '.join(begin)}: such sets may teach less "
+            "refusal in the first place, rather than lose more of it."
         )
     return words
 

@@ -383,6 +383,7 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, mo
     assert seeds[-1] == recipe(*BANK).seed
     report = report_of(root)
     assert [each["what"] for each in report["pilot"]["candidates"][2:]] == ["a random set"] * 2
+    assert report["pilot"]["bank_sets"] == subsets.height
     told = {each["feature"] for each in report["bank"]["predictors"]}
     assert {"own-distribution/first-16", "format/mean", "depth/9-rows", "cosine/mean"} <= {
         name.partition(",")[0] for name in told

@@ -146,7 +146,7 @@ def test_counts_are_of_the_sets_of_the_bank_and_of_the_features_that_are_adjuste
 def test_a_feature_that_goes_with_harm_before_fine_tuning_too_is_not_said_to_last(part):
     first, *others = part.predictors
     limits = {"up": (0.2, 0.8), "down": (-0.8, -0.2), "open": (-0.2, 0.8), None: (None, None)}
-    words = "Before fine-tuning, harm already goes the same way with share:c0: such sets may teach less to refuse"
+    words = "Before fine-tuning, harm already goes the same way with share:c0: such sets may teach less refusal"
     for sign, side, same in (
         (1, "up", True),
         (1, "down", False),
